@@ -1,0 +1,275 @@
+"""Every knob of a run: its name, default and help stand here once, as a field of `Config`.
+
+A field becomes an absl flag (`define_flags`), the flags become one frozen, validated `Config`
+(`from_flags`), and the run directory keeps it as `config.json` and `flags.txt`.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+from absl import flags
+
+from flowers_tpu.errors import RequestError
+
+
+def _knob(default: Any, topic: str, text: str, *, choices: tuple[str, ...] = (), free=False) -> Any:
+    """A field of `Config`. `free`: may change when a run is continued, as it changes no result."""
+    metadata = {"topic": topic, "help": text, "choices": choices, "free": free}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One run, completely. See the help of each field; units are in the help."""
+
+    tpu: str = _knob(
+        "",
+        "Devices",
+        "TPU to run on: 'local' (on a TPU VM), a name, or grpc://HOST:PORT; empty: none. Where "
+        "there is none, a warning says what runs instead.",
+        free=True,
+    )
+    require_tpu: bool = _knob(
+        False, "Devices", "Fail, instead of warning, where --tpu finds no TPU.", free=True
+    )
+    replicas: int = _knob(
+        0,
+        "Devices",
+        "Replicas to split the CPU into (tests, experiments); 0: one replica per device found.",
+        free=True,
+    )
+    precision: str = _knob(
+        "auto",
+        "Devices",
+        "Precision of the layers' arithmetic; auto: bfloat16 on TPU, float32 elsewhere. Weights, "
+        "softmax, loss and scores are always float32.",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    deterministic: bool = _knob(
+        False, "Devices", "Use only deterministic kernels; needed for bit-exactness on GPUs."
+    )
+    steps_per_loop: int = _knob(
+        0, "Devices", "Steps per compiled call; 0: as many as take about a second.", free=True
+    )
+
+    data_dir: str = _knob(
+        "example",
+        "Data",
+        "Folder or gs:// path with train/, val/ and test/, or with tfrecords-jpeg-SxS/ folders; "
+        "'example': drawn flowers, made on first use.",
+    )
+    image_size: int = _knob(192, "Data", "Side of the square the model sees, pixels.")
+    classes: str = _knob(
+        "",
+        "Data",
+        "File of class names, one a line; empty: the data set's classes.txt, else the 104 flowers.",
+    )
+    batch_size_per_replica: int = _knob(
+        16, "Data", "Photos per step and replica; the global batch is this times the replicas."
+    )
+    global_batch_size: int = _knob(
+        0,
+        "Data",
+        "Photos per step over all replicas, which must divide it; 0: by --batch_size_per_replica.",
+    )
+    shuffle_buffer: int = _knob(2048, "Data", "Photos (as JPEG bytes) to shuffle among; 1: none.")
+    flip_left_right: bool = _knob(True, "Data", "Mirror half of the training photos.")
+    flip_up_down: bool = _knob(True, "Data", "Turn half of the training photos upside down.")
+    saturation_lower: float = _knob(
+        0.0, "Data", "Least factor of colour saturation in training; 1 and 1: unchanged."
+    )
+    saturation_upper: float = _knob(2.0, "Data", "Largest factor of colour saturation in training.")
+    crop_min: float = _knob(
+        0.7,
+        "Data",
+        "Least side of the random square crop, as a fraction of the photo's; 1: no crop.",
+    )
+
+    backbone: str = _knob(
+        "vgg16", "Model", "Network below the head; an unknown name prints the known ones."
+    )
+    alpha: float = _knob(1.0, "Model", "Width multiplier of mobilenet and mobilenet_v2.")
+    weights: str = _knob(
+        "imagenet",
+        "Model",
+        "Backbone's initial weights: 'imagenet' (downloaded), 'none' (random), or a Keras HDF5 "
+        "file.",
+    )
+    dropout: float = _knob(0.0, "Model", "Fraction of the features dropped before the head.")
+    batch_norm: str = _knob(
+        "per_replica",
+        "Model",
+        "Batch normalization in fine-tuning: statistics of each replica's batch, of the global "
+        "batch, or the frozen pretrained ones.",
+        choices=("per_replica", "synchronized", "frozen"),
+    )
+
+    warmup_epochs: int = _knob(3, "Training", "Epochs of the head alone, the backbone frozen.")
+    warmup_learning_rate: float = _knob(
+        1e-4, "Training", "Rate of the warm-up for a global batch of 16; scaled linearly with it."
+    )
+    epochs: int = _knob(20, "Training", "Most epochs of fine-tuning all layers.")
+    learning_rate: float = _knob(
+        3e-5, "Training", "Peak rate of fine-tuning for a global batch of 16; scaled linearly."
+    )
+    lr_schedule: str = _knob(
+        "ramp_decay",
+        "Training",
+        "How the rate moves: ramp_decay: ramp, sustain, exponential decay; cosine: ramp, then a "
+        "half cosine to --lr_min; constant.",
+        choices=("ramp_decay", "cosine", "constant"),
+    )
+    lr_granularity: str = _knob(
+        "epoch",
+        "Training",
+        "Whether the rate moves at each epoch (a staircase) or at each step.",
+        choices=("epoch", "step"),
+    )
+    lr_start: float = _knob(1e-8, "Training", "Rate the ramp begins with; not scaled.")
+    lr_min: float = _knob(1e-6, "Training", "Rate the decay tends to; not scaled.")
+    lr_rampup_epochs: float = _knob(3.0, "Training", "Epochs from --lr_start to the peak.")
+    lr_sustain_epochs: float = _knob(0.0, "Training", "Epochs at the peak (ramp_decay).")
+    lr_decay: float = _knob(0.8, "Training", "Factor per epoch of the decay (ramp_decay).")
+    optimizer: str = _knob(
+        "adam",
+        "Training",
+        "Optimizer; lamb, radam and novograd come from TensorFlow Addons.",
+        choices=("sgd", "adam", "adamw", "lamb", "radam", "novograd"),
+    )
+    momentum: float = _knob(0.9, "Training", "Nesterov momentum of sgd.")
+    weight_decay: float = _knob(
+        0.0, "Training", "Decoupled weight decay of adamw, lamb, radam and novograd."
+    )
+    l2: float = _knob(
+        0.0, "Training", "Factor of the squared norm of all kernels, added to the loss."
+    )
+    clip_norm: float = _knob(
+        0.0, "Training", "Largest global norm of the gradients; 0: not clipped."
+    )
+    label_smoothing: float = _knob(
+        0.0, "Training", "Part of the label spread evenly over all classes."
+    )
+    class_weights: str = _knob(
+        "none",
+        "Training",
+        "balanced: weigh examples inversely to the frequency of their class.",
+        choices=("none", "balanced"),
+    )
+    early_stopping_patience: int = _knob(
+        5, "Training", "Epochs of fine-tuning without a better validation loss; 0: never stop."
+    )
+    seed: int = _knob(0, "Training", "Seed of everything.")
+
+    run_dir: str = _knob(
+        "",
+        "Run",
+        "Folder of the run; an existing one is continued. Empty: runs/<flagfile's name>.",
+        free=True,
+    )
+    overwrite: bool = _knob(
+        False, "Run", "Delete an existing run in --run_dir and begin anew.", free=True
+    )
+    checkpoint_every_steps: int = _knob(
+        0, "Run", "Also save every so many steps; 0: at the end of each epoch only.", free=True
+    )
+    summary: bool = _knob(False, "Run", "Print the table of the model's layers.", free=True)
+
+    def __post_init__(self) -> None:
+        for problem in _problems(self):
+            raise RequestError(problem)
+
+    def to_flagfile(self) -> str:
+        """The configuration as a flagfile that gives exactly this run, for `flags.txt`."""
+        lines = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "overwrite":
+                continue  # deleting the run again is no part of it
+            lines.append(
+                f"--{'' if value else 'no'}{field.name}"
+                if field.type is bool
+                else f"--{field.name}={value}"
+            )
+        return "\n".join(lines) + "\n"
+
+
+def changed_flags(before: Config, now: Config) -> list[str]:
+    """Returns the names of the flags that differ and on which the results of a run depend."""
+    return [
+        field.name
+        for field in dataclasses.fields(Config)
+        if not field.metadata["free"] and getattr(before, field.name) != getattr(now, field.name)
+    ]
+
+
+def define_flags() -> None:
+    """Defines an absl flag for every field of `Config`, as key flags of this module."""
+    for field in dataclasses.fields(Config):
+        name, default, text = field.name, field.default, field.metadata["help"]
+        if choices := field.metadata["choices"]:
+            flags.DEFINE_enum(name, default, list(choices), text)
+        elif field.type is bool:
+            flags.DEFINE_bool(name, default, text)
+        elif field.type is int:
+            flags.DEFINE_integer(name, default, text)
+        elif field.type is float:
+            flags.DEFINE_float(name, default, text)
+        else:
+            flags.DEFINE_string(name, default, text)
+
+
+def from_flags(values: flags.FlagValues, **replacements: Any) -> Config:
+    """Returns the validated configuration of parsed flags.
+
+    Raises:
+        RequestError: a value is out of its range, or two contradict each other.
+    """
+    given = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
+    return Config(**{**given, **replacements})
+
+
+def _problems(config: Config):
+    """Yields what is wrong with the values themselves, as messages."""
+    at_least_one = ("image_size", "batch_size_per_replica", "shuffle_buffer")
+    not_negative = (
+        *("replicas", "steps_per_loop", "global_batch_size", "warmup_epochs", "epochs"),
+        *("warmup_learning_rate", "learning_rate", "lr_start", "lr_min", "lr_rampup_epochs"),
+        *("lr_sustain_epochs", "weight_decay", "l2", "clip_norm", "early_stopping_patience"),
+        *("checkpoint_every_steps", "saturation_lower", "seed"),
+    )
+    for field in dataclasses.fields(config):
+        name, value = field.name, getattr(config, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            yield f"--{name}={value}: must be a finite number"
+        if name in at_least_one and value < 1:
+            yield f"--{name}={value}: must be at least 1"
+        if name in not_negative and value < 0:
+            yield f"--{name}={value}: must not be negative"
+        choices = field.metadata["choices"]
+        if choices and value not in choices:
+            yield f"--{name}={value}: must be one of {', '.join(choices)}"
+    for name in ("dropout", "label_smoothing", "momentum"):
+        if not 0 <= getattr(config, name) < 1:
+            yield f"--{name}={getattr(config, name)}: must be at least 0 and below 1"
+    for name in ("crop_min", "lr_decay"):
+        if not 0 < getattr(config, name) <= 1:
+            yield f"--{name}={getattr(config, name)}: must be above 0 and at most 1"
+    if config.alpha <= 0:
+        yield f"--alpha={config.alpha}: must be above 0"
+    if config.seed >= 2**31:
+        yield f"--seed={config.seed}: must be below {2**31}"
+    if config.saturation_lower > config.saturation_upper:
+        yield (
+            f"--saturation_lower={config.saturation_lower} is above "
+            f"--saturation_upper={config.saturation_upper}"
+        )
+    if config.warmup_epochs + config.epochs < 1:
+        yield "--warmup_epochs=0 and --epochs=0: nothing to train; use scripts/evaluate.py"
+    if config.weight_decay and config.optimizer in ("sgd", "adam"):
+        yield (
+            f"--weight_decay={config.weight_decay} does not go with --optimizer={config.optimizer};"
+            " use --l2, or --optimizer=adamw, lamb, radam or novograd"
+        )
+    if config.require_tpu and not config.tpu:
+        yield "--require_tpu needs --tpu: 'local' on a TPU VM, a name, or grpc://HOST:PORT"

@@ -1,0 +1,1 @@
+"""TFRecords and pixels; nothing of models or training."""

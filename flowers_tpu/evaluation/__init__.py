@@ -1,0 +1,1 @@
+"""Scores, predictions and submissions, from the outputs of a model; never trains."""

@@ -1,0 +1,67 @@
+"""Scores of predictions against the truth, by scikit-learn."""
+
+import numpy as np
+import pandas as pd
+from sklearn import metrics
+
+TOP_K = 5
+
+
+def log_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Returns the logarithm of the softmax, `[examples, classes]` float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def score(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """Returns `examples`, `loss`, `accuracy`, `top5_accuracy` and the macro scores.
+
+    Args:
+        labels: `[examples]` int.
+        logits: `[examples, classes]` float.
+    """
+    predicted = logits.argmax(axis=1)
+    own = logits[np.arange(len(labels)), labels]
+    rank = (logits > own[:, np.newaxis]).sum(axis=1)
+    loss = -log_probabilities(logits)[np.arange(len(labels)), labels].mean()
+    average = {"average": "macro", "zero_division": 0}
+    return {
+        "examples": len(labels),
+        "loss": float(loss),
+        "accuracy": float(metrics.accuracy_score(labels, predicted)),
+        "top5_accuracy": float((rank < TOP_K).mean()),
+        "macro_f1": float(metrics.f1_score(labels, predicted, **average)),
+        "macro_precision": float(metrics.precision_score(labels, predicted, **average)),
+        "macro_recall": float(metrics.recall_score(labels, predicted, **average)),
+    }
+
+
+def classification_report(
+    labels: np.ndarray, predicted: np.ndarray, class_names: tuple[str, ...]
+) -> pd.DataFrame:
+    """Returns scikit-learn's report: a row per class that occurs, then the averages.
+
+    The index is the class name; columns `label` (empty for averages), `precision`, `recall`,
+    `f1-score` and `support`.
+    """
+    occurring = np.union1d(labels, predicted)
+    report = metrics.classification_report(
+        labels, predicted, labels=occurring, output_dict=True, zero_division=0
+    )
+    averages = ("accuracy", "micro avg", "macro avg", "weighted avg")
+    rows = []
+    for key, values in report.items():
+        if key in averages:
+            if key == "accuracy":  # one number, which stands in each column of its row
+                values = {"precision": values, "recall": values, "f1-score": values,
+                          "support": len(labels)}  # fmt: skip
+            rows.append({"class": key, "label": "", **values})
+        else:
+            rows.append({"class": class_names[int(key)], "label": key, **values})
+    frame = pd.DataFrame(rows).set_index("class")
+    return frame.astype({"support": int})
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns counts `[classes, classes]`, rows the truth and columns the prediction."""
+    return metrics.confusion_matrix(labels, predicted, labels=np.arange(num_classes))

@@ -1,0 +1,218 @@
+"""The epochs around the compiled functions: train, validate, keep the best, save, stop."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from flowers_tpu import progress
+from flowers_tpu.errors import RunError, StoppedError
+from flowers_tpu.interruption import Interruption
+from flowers_tpu.training import early_stopping, metrics, steps
+from flowers_tpu.training.checkpoints import Checkpoints
+from flowers_tpu.training.compiled import Sums
+from flowers_tpu.training.pacing import Pacer
+from flowers_tpu.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run is going to do, in numbers.
+
+    Attributes:
+        num_classes: classes.
+        global_batch_size: photos per step.
+        steps_per_epoch: training photos // global batch.
+        warmup_epochs: epochs of the head alone; they come first.
+        epochs: most epochs of all layers.
+        rates: `[(warmup_epochs + epochs) * steps_per_epoch]` float32, the rate of every step.
+        early_stopping_patience: see `early_stopping.should_stop`.
+        seed: of dropout.
+        objective: what to minimize.
+        steps_per_loop: steps per compiled call; 0: chosen by time.
+        checkpoint_every_steps: save also within epochs; 0: not.
+    """
+
+    num_classes: int
+    global_batch_size: int
+    steps_per_epoch: int
+    warmup_epochs: int
+    epochs: int
+    rates: np.ndarray
+    early_stopping_patience: int
+    seed: int
+    objective: steps.Objective
+    steps_per_loop: int = 0
+    checkpoint_every_steps: int = 0
+
+    def stage(self, epoch: int) -> str:
+        """`warmup` or `finetune`."""
+        return "warmup" if epoch < self.warmup_epochs else "finetune"
+
+
+def evaluate(
+    eval_steps: Callable[[Iterator, tf.Tensor, Sums], Sums],
+    iterator: Iterator,
+    num_steps: int,
+    num_classes: int,
+    *,
+    on_steps: Callable[[int], None],
+    interruption: Interruption,
+) -> dict[str, float]:
+    """Returns the scores of one pass over a split.
+
+    Args:
+        eval_steps: see `compiled.compile_eval_steps`.
+        iterator: over the split, the last batch filled up with weight 0.
+        num_steps: global batches of the split.
+        num_classes: classes.
+        on_steps: called with the number of steps done since it was last called.
+        interruption: polled between compiled calls.
+    """
+    pacer = Pacer()
+    sums, done = metrics.empty(num_classes), 0
+    while done < num_steps:
+        count = pacer.steps(num_steps - done)
+        with pacer.timed(count):
+            sums = _to_numpy(eval_steps(iterator, tf.constant(count, tf.int64), sums))
+        done += count
+        on_steps(count)
+        interruption.check()
+    return metrics.scores(sums)
+
+
+def fit(
+    *,
+    plan: Plan,
+    state: TrainState,
+    checkpoints: Checkpoints,
+    train_steps: Callable[[str], Callable],
+    train_iterator: Callable[[int], Iterator],
+    validate: Callable[[], dict[str, float]],
+    on_epoch: Callable[[list[dict], dict[str, float]], None],
+    interruption: Interruption,
+) -> None:
+    """Trains from where `state` is to the end of the plan, or until it stops improving.
+
+    Every epoch ends with a validation, a row of the history and a checkpoint. What an interruption
+    leaves is a state between two steps; calling this again goes on from there.
+
+    Args:
+        plan: what to do.
+        state: restored or new; changed in place.
+        checkpoints: where it is saved.
+        train_steps: gives the compiled function of a stage; see `compile_train_steps`.
+        train_iterator: gives the batches from a step on.
+        validate: gives the scores of the validation split.
+        on_epoch: called with the history and the times of the epoch that ended.
+        interruption: polled between compiled calls.
+
+    Raises:
+        StoppedError: a signal came; the state is saved.
+        RunError: loss or gradients are not finite; the last checkpoint is sound.
+    """
+    run = state.progress
+    iterator, function, stage = None, None, None
+    pacer = Pacer(plan.steps_per_loop)
+    while not finished(plan, run.history):
+        epoch = len(run.history)
+        if plan.stage(epoch) != stage:
+            stage = plan.stage(epoch)
+            function, pacer = train_steps(stage), Pacer(plan.steps_per_loop)
+        begin, photos = time.monotonic(), 0
+        epoch_end = (epoch + 1) * plan.steps_per_epoch
+        step = int(state.step.numpy())
+        bar = progress.bar(plan.steps_per_epoch * plan.global_batch_size, _title(plan, epoch))
+        bar.update((step - epoch * plan.steps_per_epoch) * plan.global_batch_size)
+        with bar:
+            while step < epoch_end:
+                iterator = iterator or train_iterator(step)
+                count = pacer.steps(_next_stop(plan, step, epoch_end) - step)
+                with pacer.timed(count):
+                    sums, norm, finite = function(iterator, tf.constant(count, tf.int64), run.sums)
+                    run.sums = _to_numpy(sums)
+                step = int(state.step.numpy())
+                if not finite:
+                    raise _not_finite(plan, step, float(norm))
+                photos += count * plan.global_batch_size
+                bar.update(count * plan.global_batch_size)
+                bar.set_postfix(loss=f"{metrics.scores(run.sums)['loss']:.4f}")
+                if interruption.requested:
+                    checkpoints.save_latest()
+                    interruption.check()
+                every = plan.checkpoint_every_steps
+                if every and step % every == 0 and step < epoch_end:
+                    checkpoints.save_latest()
+        trained = time.monotonic()
+        try:
+            val_scores = validate()
+        except StoppedError:
+            checkpoints.save_latest()
+            raise
+        row = _history_row(plan, epoch, step, metrics.scores(run.sums), val_scores)
+        run.history.append(row)
+        run.sums = metrics.empty(plan.num_classes)
+        if best_row(plan, run.history) is row:
+            checkpoints.save_best(epoch + 1)
+        checkpoints.save_latest()
+        seconds = trained - begin
+        times = {
+            "epoch": epoch + 1,
+            "train_seconds": seconds,
+            "train_images_per_second": photos / seconds,
+            "val_seconds": time.monotonic() - trained,
+        }
+        on_epoch(run.history, times)
+
+
+def best_row(plan: Plan, history: list[dict]) -> dict | None:
+    """Returns the row of the epoch of fine-tuning with the lowest validation loss, or None."""
+    rows = history[plan.warmup_epochs :]
+    best = early_stopping.best_epoch([row["val_loss"] for row in rows])
+    return None if best is None else rows[best]
+
+
+def finished(plan: Plan, history: list[dict]) -> bool:
+    """Whether all epochs are done, or fine-tuning has stopped improving."""
+    losses = [row["val_loss"] for row in history[plan.warmup_epochs :]]
+    return len(history) >= plan.warmup_epochs + plan.epochs or early_stopping.should_stop(
+        losses, plan.early_stopping_patience
+    )
+
+
+def _next_stop(plan: Plan, step: int, epoch_end: int) -> int:
+    """The step at which the next compiled call ends at the latest."""
+    every = plan.checkpoint_every_steps
+    return min(epoch_end, (step // every + 1) * every) if every else epoch_end
+
+
+def _history_row(
+    plan: Plan, epoch: int, step: int, train: dict[str, float], val: dict[str, float]
+) -> dict:
+    return {
+        "epoch": epoch + 1,
+        "stage": plan.stage(epoch),
+        "step": step,
+        "learning_rate": float(plan.rates[step - 1]),
+        **train,
+        **{f"val_{name}": value for name, value in val.items()},
+    }
+
+
+def _title(plan: Plan, epoch: int) -> str:
+    return f"epoch {epoch + 1}/{plan.warmup_epochs + plan.epochs} {plan.stage(epoch)}"
+
+
+def _not_finite(plan: Plan, step: int, norm: float) -> RunError:
+    return RunError(
+        f"step {step} (epoch {step // plan.steps_per_epoch + 1}): the loss or its gradients are "
+        f"not finite (rate {plan.rates[step]:.3g}, gradient norm {norm}); the weights from before "
+        "that step were not changed by it, and the last checkpoint is sound. Try a lower "
+        "--learning_rate, --clip_norm=1, or --precision=float32"
+    )
+
+
+def _to_numpy(sums: dict[str, tf.Tensor]) -> Sums:
+    return {name: value.numpy() for name, value in sums.items()}

@@ -1,0 +1,75 @@
+"""All that a checkpoint holds, and nothing else."""
+
+import dataclasses
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from flowers_tpu.models.classifier import Classifier
+from flowers_tpu.training.optimizers import Optimizer
+
+
+class Progress(tf.train.experimental.PythonState):
+    """What a run knows of itself beside its weights.
+
+    Attributes:
+        history: a row per finished epoch, as in `history.csv`.
+        sums: the running epoch's `metrics` sums so far.
+    """
+
+    def __init__(self, sums: dict[str, np.ndarray]):
+        self.history: list[dict] = []
+        self.sums = sums
+
+    def serialize(self) -> str:
+        """Everything, as JSON; floats come back the same to the last bit."""
+        sums = {name: np.asarray(value).tolist() for name, value in self.sums.items()}
+        return json.dumps({"history": self.history, "sums": sums})
+
+    def deserialize(self, string_value: str) -> None:
+        """Takes over what `serialize` gave."""
+        values = json.loads(string_value)
+        self.history = values["history"]
+        self.sums = {name: np.asarray(value, np.float64) for name, value in values["sums"].items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """The state of a run between two steps.
+
+    Attributes:
+        classifier: the model.
+        warmup_optimizer: of the head's variables, used in the warm-up only.
+        finetune_optimizer: of all trainable variables, fresh when fine-tuning begins.
+        step: int64, the number of steps done: with the seed it tells the next batch, its
+            augmentation, its dropout and its rate.
+        progress: the history and the running epoch's sums.
+    """
+
+    classifier: Classifier
+    warmup_optimizer: Optimizer
+    finetune_optimizer: Optimizer
+    step: tf.Variable
+    progress: Progress
+
+    def checkpoint(self) -> tf.train.Checkpoint:
+        """Everything that the next step depends on."""
+        return tf.train.Checkpoint(
+            model=self.classifier.model,
+            warmup_optimizer=self.warmup_optimizer,
+            finetune_optimizer=self.finetune_optimizer,
+            step=self.step,
+            progress=self.progress,
+        )
+
+
+def step_counter() -> tf.Variable:
+    """Returns a step variable at 0; call it under the strategy's scope."""
+    return tf.Variable(
+        0,
+        dtype=tf.int64,
+        trainable=False,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        name="step",
+    )

@@ -1,0 +1,11 @@
+"""Trains a flower classifier, evaluates it and writes a submission.
+
+    python scripts/train.py --tpu=local --flagfile=scripts/flagfiles/quickstart.flags
+
+Running the same command again continues an interrupted run.
+"""
+
+from flowers_tpu import command_line
+
+if __name__ == "__main__":
+    command_line.run("train", __doc__)
