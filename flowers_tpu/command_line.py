@@ -30,7 +30,7 @@ def run(command: str, description: str, *, on_existing_run: bool = False) -> Non
     logging.get_absl_handler().setFormatter(None)  # a line for a person, not for a log collector
     try:
         config = parse(sys.argv, description)
-        with quiet.startup():
+        with quiet.without_chatter():
             from flowers_tpu import (
                 experiment,
             )  # late, so that --help and wrong flags answer at once

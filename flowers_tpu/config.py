@@ -203,20 +203,20 @@ def changed_flags(before: Config, now: Config) -> list[str]:
     ]
 
 
-def define_flags() -> None:
-    """Defines an absl flag for every field of `Config`, as key flags of this module."""
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines an absl flag for every field of `Config`."""
     for field in dataclasses.fields(Config):
         name, default, text = field.name, field.default, field.metadata["help"]
         if choices := field.metadata["choices"]:
-            flags.DEFINE_enum(name, default, list(choices), text)
+            flags.DEFINE_enum(name, default, list(choices), text, flag_values=values)
         elif field.type is bool:
-            flags.DEFINE_bool(name, default, text)
+            flags.DEFINE_bool(name, default, text, flag_values=values)
         elif field.type is int:
-            flags.DEFINE_integer(name, default, text)
+            flags.DEFINE_integer(name, default, text, flag_values=values)
         elif field.type is float:
-            flags.DEFINE_float(name, default, text)
+            flags.DEFINE_float(name, default, text, flag_values=values)
         else:
-            flags.DEFINE_string(name, default, text)
+            flags.DEFINE_string(name, default, text, flag_values=values)
 
 
 def from_flags(values: flags.FlagValues, **replacements: Any) -> Config:

@@ -6,6 +6,7 @@ from here by whatever else measures or compiles the real thing.
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ class Job:
         strategy = self.devices.strategy
         return predictions.predict(
             compiled.compile_predict_step(strategy, self.classifier.model),
-            iter(eval_batches(self.config, strategy, split)),
+            iterate(eval_batches(self.config, strategy, split)),
             split.size,
             title=f"predicting {split.name}",
             interruption=interruption,
@@ -165,7 +166,7 @@ def choose_devices(config: Config) -> Devices:
     """Chooses what to run on."""
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    with quiet.startup():
+    with quiet.without_chatter():
         return distribution.choose_devices(
             tpu=config.tpu, replicas=config.replicas, require_tpu=config.require_tpu
         )
@@ -345,6 +346,12 @@ def eval_batches(
     return pipeline.distribute(strategy, dataset)
 
 
+def iterate(batches: tf.distribute.DistributedDataset | tf.data.Dataset) -> Iterator:
+    """Returns an iterator over batches."""
+    with quiet.without_chatter():
+        return iter(batches)
+
+
 def _class_names(config: Config, folder: str) -> tuple[str, ...]:
     if config.classes:
         return classes.read_classes(config.classes)
@@ -404,7 +411,7 @@ def _fit(
         with progress.bar(val.size, "validation") as bar:
             return loop.evaluate(
                 eval_steps,
-                iter(val_batches),
+                iterate(val_batches),
                 pipeline.eval_steps(val.size, plan.global_batch_size),
                 plan.num_classes,
                 on_steps=lambda n: bar.update(n * plan.global_batch_size),
@@ -424,7 +431,7 @@ def _fit(
         train_steps=lambda stage: compiled.compile_train_steps(
             strategy, state, stage, plan.seed, plan.objective
         ),
-        train_iterator=lambda step: iter(
+        train_iterator=lambda step: iterate(
             train_batches(config, strategy, job.data.splits["train"], plan, step)
         ),
         validate=validate,

@@ -1,7 +1,8 @@
-"""Keeps TensorFlow's known start-up chatter off the terminal, and nothing else.
+"""Keeps TensorFlow's known chatter off the terminal, and nothing else.
 
 Newer TensorFlow writes some lines to file descriptor 2 before any setting of the log level is
-heard, and reports the CUDA parts of its own wheel as errors on machines without a GPU.
+heard, reports the CUDA parts of its own wheel as errors on machines without a GPU, and warns of
+what its own distributed iterators are made of.
 """
 
 import contextlib
@@ -24,11 +25,12 @@ _CHATTER = re.compile(
     rb"|failed call to cuInit: .*UNKNOWN ERROR \(303\)"
     rb"|failed call to cuInit: CUDA_ERROR_NO_DEVICE"
     rb"|no NVIDIA GPU device is present"
+    rb"|Input of GeneratorDatasetOp::Dataset will not be optimized"
 )
 
 
 @contextlib.contextmanager
-def startup() -> Iterator[None]:
+def without_chatter() -> Iterator[None]:
     """Holds back what is written to standard error inside, then writes all but the chatter."""
     sys.stderr.flush()
     terminal = os.dup(2)

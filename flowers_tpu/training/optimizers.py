@@ -4,6 +4,7 @@ They are Keras 2's *legacy* optimizers, as those of TensorFlow Addons are: their
 kernels, they take the rate as a callable, and all of their state is in `variables()`.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -66,7 +67,9 @@ def make_optimizer(
             "lamb": lambda: tfa.optimizers.LAMB(
                 learning_rate,
                 weight_decay=weight_decay,
-                exclude_from_weight_decay=[v.name for v in variables if v.shape.rank < 2],
+                exclude_from_weight_decay=[
+                    _only(variable) for variable in variables if variable.shape.rank < 2
+                ],
             ),
             "radam": lambda: tfa.optimizers.RectifiedAdam(learning_rate, weight_decay=weight_decay),
             "novograd": lambda: tfa.optimizers.NovoGrad(learning_rate, weight_decay=weight_decay),
@@ -74,3 +77,8 @@ def make_optimizer(
         optimizer = makers[name]()
     optimizer._create_all_weights(variables)  # now, so that a checkpoint finds every slot to fill
     return optimizer
+
+
+def _only(variable: tf.Variable) -> str:
+    """A regular expression for the name of a variable and those of its replicas' copies."""
+    return rf"^{re.escape(variable.name.removesuffix(':0'))}(/replica_\d+)?:0$"

@@ -1,0 +1,181 @@
+"""Whole runs of the scripts, as a person starts them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics
+
+from tests.photos import write_data_set
+
+pytestmark = pytest.mark.core
+
+FLAGS = [
+    "--tpu=local",
+    "--replicas=2",
+    "--image_size=32",
+    "--backbone=small_cnn",
+    "--weights=none",
+    "--batch_size_per_replica=4",
+    "--warmup_epochs=1",
+    "--epochs=2",
+    "--learning_rate=1e-2",
+    "--lr_schedule=constant",
+    "--dropout=0.2",
+]
+
+
+def start(script, *flags, **options):
+    return subprocess.Popen(
+        [sys.executable, f"scripts/{script}.py", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def run(script, *flags, code=0):
+    process = start(script, *flags)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == code, out + err
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data_set(tmp_path_factory.mktemp("data") / "d", train=26, val=9, test=5)
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    out, err = run("train", *FLAGS, f"--data_dir={data}", f"--run_dir={run_dir}")
+    return run_dir, out, err
+
+
+def test_a_whole_run(finished, data):
+    run_dir, out, err = finished
+    assert "no TPU found" in err and "running on 2 CPU replicas instead" in err
+    assert len(err.strip().splitlines()) == 1, err  # no chatter of TensorFlow
+    for text in ("26 train, 9 val, 5 test", "8 photos (4 per replica), 3 steps per epoch"):
+        assert text in out
+    history = pd.read_csv(run_dir / "history.csv")
+    assert list(history["stage"]) == ["warmup", "finetune", "finetune"]
+    assert list(history["step"]) == [3, 6, 9]
+    np.testing.assert_allclose(history["learning_rate"], [5e-5, 5e-3, 5e-3], rtol=1e-6)
+
+    scores = json.loads((run_dir / "scores.json").read_text())
+    for split in ("train", "val"):
+        table = pd.read_csv(run_dir / f"predictions_{split}.csv")
+        truth, predicted = table["label"], table["predicted_label"]
+        assert scores[split]["examples"] == len(table) == {"train": 26, "val": 9}[split]
+        f1 = metrics.f1_score(truth, predicted, average="macro", zero_division=0)
+        assert scores[split]["macro_f1"] == pytest.approx(f1, abs=1e-12)
+        assert scores[split]["loss"] == pytest.approx(table["loss"].mean())
+        matrix = pd.read_csv(run_dir / f"confusion_{split}.csv", index_col=0).to_numpy()
+        np.testing.assert_array_equal(
+            matrix, metrics.confusion_matrix(truth, predicted, labels=range(3))
+        )
+        report = pd.read_csv(run_dir / f"classification_report_{split}.csv", index_col=0)
+        assert report.loc["macro avg", "f1-score"] == pytest.approx(f1)
+    best = history["val_loss"][1:].idxmin()
+    assert scores["val"]["loss"] == pytest.approx(history["val_loss"][best], rel=1e-5)
+    assert scores["val"]["macro_f1"] == pytest.approx(history["val_macro_f1"][best])
+
+    submission = pd.read_csv(run_dir / "submission.csv")
+    assert list(submission.columns) == ["id", "label"]
+    assert list(submission["id"]) == [f"test-{n:04d}" for n in range(5)]
+    for name in ("flags.txt", "config.json", "environment.json", "timing.csv"):
+        assert (run_dir / name).exists()
+
+
+def test_the_same_command_on_a_finished_run_prints_its_scores(finished, data):
+    run_dir, *_ = finished
+    before = {p: p.stat().st_mtime_ns for p in run_dir.rglob("*")}
+    out, _ = run("train", *FLAGS, f"--data_dir={data}", f"--run_dir={run_dir}")
+    assert "is finished" in out and "macro F1" in out
+    assert before == {p: p.stat().st_mtime_ns for p in run_dir.rglob("*")}
+
+
+def test_changed_flags_are_refused_by_name(finished, data):
+    run_dir, *_ = finished
+    before = (run_dir / "config.json").read_text()
+    _, err = run(
+        *("train", *FLAGS, f"--data_dir={data}", f"--run_dir={run_dir}", "--seed=4"), code=2
+    )
+    assert "--seed was 0, is 4" in err and "--overwrite" in err
+    assert (run_dir / "config.json").read_text() == before
+
+
+def test_evaluate_and_predict_give_the_same_again(finished, tmp_path):
+    run_dir, *_ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir, copy)
+    written = ("scores.json", "submission.csv", "predictions_val.csv", "confusion_train.csv")
+    for name in written:
+        (copy / name).unlink()
+    run("evaluate", f"--run_dir={copy}", "--replicas=1", "--batch_size_per_replica=5")
+    run("predict", f"--run_dir={copy}")
+    for name in ("submission.csv", "confusion_train.csv"):
+        assert (copy / name).read_bytes() == (run_dir / name).read_bytes()
+    before, after = (json.loads((d / "scores.json").read_text()) for d in (run_dir, copy))
+    for split in before:
+        assert after[split] == pytest.approx(before[split], rel=1e-5)
+
+
+def test_a_stopped_run_ends_as_an_uninterrupted_one(finished, data, tmp_path):
+    run_dir, *_ = finished
+    flags = [*FLAGS, f"--data_dir={data}", f"--run_dir={tmp_path / 'run'}", "--steps_per_loop=1"]
+    process = start("train", *flags)
+    history = tmp_path / "run" / "history.csv"
+    deadline = time.monotonic() + 200
+    while not history.exists():  # after the first epoch
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 143, out + err
+    assert "the same command continues" in err
+    assert not (tmp_path / "run" / "scores.json").exists()
+    out, _ = run("train", *flags)
+    assert "Continuing in epoch" in out or "Training had ended" in out
+    for name in ("history.csv", "submission.csv", "predictions_val.csv", "scores.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (run_dir / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--no_such_flag"], "no_such_flag"),
+        (["--backbone=vgg17"], "vgg16"),
+        (["--optimizer=adam", "--weight_decay=0.1"], "--weight_decay=0.1 does not go with"),
+        (["--data_dir=nowhere"], "--data_dir=nowhere: no such folder"),
+        (["--image_size=64"], "holds photos of 32x32 pixels by its name, but --image_size=64"),
+        (["--batch_size_per_replica=100"], "fewer than the global batch"),
+        (["--weights=nowhere.h5"], "nowhere.h5"),
+        (["--require_tpu"], "no TPU found"),
+    ],
+)
+def test_a_wrong_request_ends_with_2_and_writes_nothing(data, tmp_path, flags, message):
+    run_dir = tmp_path / "run"
+    out, err = run("train", *FLAGS, f"--data_dir={data}", f"--run_dir={run_dir}", *flags, code=2)
+    assert message in err, err
+    assert err.strip().splitlines()[-1].startswith("train.py: ")
+    assert "Traceback" not in err
+    assert not run_dir.exists()
+
+
+def test_overwrite_deletes_runs_only(data, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    flags = [*FLAGS, f"--data_dir={data}", f"--run_dir={tmp_path}", "--overwrite"]
+    _, err = run("train", *flags, code=2)
+    assert "holds files but no run" in err
+    assert os.listdir(tmp_path) == ["thesis.tex"]

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowers_tpu.errors import RunError
+from flowers_tpu.models.classifier import build_classifier
+from flowers_tpu.training import compiled, metrics, optimizers, steps
+from flowers_tpu.training.checkpoints import Checkpoints, restore_best_weights
+from flowers_tpu.training.state import Progress, TrainState, step_counter
+from tests.photos import batch, linear_classifier
+
+pytestmark = pytest.mark.core
+
+CLASSES = 3
+
+
+def make_state(strategy, *, backbone="small_cnn", name="adam", seed=0, num_classes=CLASSES):
+    with strategy.scope():
+        if backbone == "linear":
+            classifier = linear_classifier(num_classes, size=32, seed=seed)
+        else:
+            classifier = build_classifier(
+                backbone=backbone,
+                num_classes=num_classes,
+                image_size=32,
+                weights="none",
+                dropout=0.3,
+                seed=seed,
+            )
+        step = step_counter()
+        warmup, finetune = (
+            optimizers.make_optimizer(name, lambda: tf.constant(0.01), variables)
+            for variables in (
+                classifier.head.trainable_variables,
+                classifier.model.trainable_variables,
+            )
+        )
+    return TrainState(classifier, warmup, finetune, step, Progress(metrics.empty(num_classes)))
+
+
+def train(strategy, state, first, count):
+    arrays = [batch(6, CLASSES, side=32, seed=first + number) for number in range(count)]
+    stacked = {key: np.concatenate([a[key] for a in arrays]) for key in arrays[0]}
+    local = 6 // strategy.num_replicas_in_sync
+    dataset = tf.data.Dataset.from_tensor_slices(stacked).batch(local, drop_remainder=True)
+    function = compiled.compile_train_steps(strategy, state, "finetune", 0, steps.Objective())
+    sums, _, _ = function(
+        iter(strategy.distribute_datasets_from_function(lambda context: dataset)),
+        tf.constant(count, tf.int64),
+        state.progress.sums,
+    )
+    state.progress.sums = {key: value.numpy() for key, value in sums.items()}
+
+
+def everything(state):
+    variables = [
+        *state.classifier.model.variables,
+        *state.finetune_optimizer.variables(),
+        *state.warmup_optimizer.variables(),
+        state.step,
+    ]
+    return [v.numpy() for v in variables] + list(state.progress.sums.values())
+
+
+@pytest.mark.parametrize(
+    ("replicas", "backbone", "name"),
+    [
+        *((replicas, "small_cnn", "adam") for replicas in (1, 3)),
+        *((2, "linear", name) for name in ("sgd", "adamw", "lamb", "radam", "novograd")),
+    ],
+)
+def test_a_restored_state_goes_on_bit_for_bit(tmp_path, make_strategy, replicas, backbone, name):
+    """Batch normalization, dropout and slots; on 3 replicas, whose mean is not exact."""
+    strategy = make_strategy(replicas)
+    straight = make_state(strategy, backbone=backbone, name=name)
+    train(strategy, straight, 0, 3)
+    straight.progress.history.append({"epoch": 1, "val_loss": 0.1 + 0.2})
+    Checkpoints(str(tmp_path), straight).save_latest()
+    train(strategy, straight, 3, 3)
+
+    resumed = make_state(strategy, backbone=backbone, name=name, seed=1)
+    assert Checkpoints(str(tmp_path), resumed).restore_latest()
+    assert resumed.progress.history == [{"epoch": 1, "val_loss": 0.1 + 0.2}]
+    assert resumed.step.numpy() == 3
+    train(strategy, resumed, 3, 3)
+    for a, b in zip(everything(straight), everything(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_state_moves_to_another_number_of_replicas(tmp_path, make_strategy):
+    state = make_state(make_strategy(2))
+    train(make_strategy(2), state, 0, 2)
+    Checkpoints(str(tmp_path), state).save_latest()
+    for replicas in (1, 3):
+        other = make_state(make_strategy(replicas), seed=1)
+        Checkpoints(str(tmp_path), other).restore_latest()
+        for a, b in zip(everything(state), everything(other), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_best_weights_come_back(tmp_path, make_strategy):
+    state = make_state(make_strategy(1))
+    checkpoints = Checkpoints(str(tmp_path), state)
+    assert not checkpoints.restore_best()
+    assert not checkpoints.restore_latest()
+    best = [v.numpy() for v in state.classifier.model.variables]
+    checkpoints.save_best(epoch=4)
+    train(make_strategy(1), state, 0, 2)
+    assert not np.array_equal(best[0], state.classifier.model.variables[0])
+    other = make_state(make_strategy(1), seed=5)
+    assert restore_best_weights(str(tmp_path / "best"), other.classifier)
+    assert checkpoints.restore_best()
+    for classifier in (state.classifier, other.classifier):
+        for a, b in zip(best, classifier.model.variables, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path, make_strategy):
+    Checkpoints(str(tmp_path), make_state(make_strategy(1))).save_latest()
+    other = make_state(make_strategy(1), num_classes=CLASSES + 1)
+    with pytest.raises(RunError, match="ckpt-1: this checkpoint is damaged or belongs to another"):
+        Checkpoints(str(tmp_path), other).restore_latest()
+    other = make_state(make_strategy(1), name="sgd")
+    with pytest.raises(RunError, match="belongs to another"):
+        Checkpoints(str(tmp_path), other).restore_latest()

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowers_tpu.training import compiled, metrics, optimizers, steps
+from flowers_tpu.training.state import Progress, TrainState, step_counter
+from tests.photos import batch, linear_classifier
+
+pytestmark = pytest.mark.core
+
+CLASSES = 4
+
+
+def make_state(strategy):
+    with strategy.scope():
+        classifier = linear_classifier(CLASSES)
+        step = step_counter()
+        rates = tf.constant(np.linspace(0.01, 0.1, 20), tf.float32)
+        warmup, finetune = (
+            optimizers.make_optimizer("adam", lambda: tf.gather(rates, step), variables)
+            for variables in (
+                classifier.head.trainable_variables,
+                classifier.model.trainable_variables,
+            )
+        )
+    return TrainState(classifier, warmup, finetune, step, Progress(metrics.empty(CLASSES)))
+
+
+def batches(strategy, count, *, bad=None):
+    """An iterator over global batches of 8; the one numbered `bad` has an infinite weight."""
+    arrays = [batch(8, CLASSES, seed=number) for number in range(count)]
+    if bad is not None:
+        arrays[bad]["weight"][3] = np.inf
+    stacked = {name: np.concatenate([a[name] for a in arrays]) for name in arrays[0]}
+    local = 8 // strategy.num_replicas_in_sync
+    dataset = tf.data.Dataset.from_tensor_slices(stacked).batch(local, drop_remainder=True)
+    return iter(strategy.distribute_datasets_from_function(lambda context: dataset))
+
+
+def trained(strategy, calls, **options):
+    """Weights, slots and sums after calls of so many steps."""
+    state = make_state(strategy)
+    function = compiled.compile_train_steps(strategy, state, "finetune", 0, steps.Objective())
+    iterator, sums, finite = batches(strategy, sum(calls), **options), metrics.empty(CLASSES), True
+    for count in calls:
+        sums, norm, finite = function(iterator, tf.constant(count, tf.int64), sums)
+        sums = {name: value.numpy() for name, value in sums.items()}
+    variables = [*state.classifier.model.variables, *state.finetune_optimizer.variables()]
+    return [v.numpy() for v in variables], sums, bool(finite), state, function
+
+
+def test_one_trace_whatever_the_number_of_steps(make_strategy):
+    *_, function = trained(make_strategy(2), [1, 3, 2, 5])
+    assert function.experimental_get_tracing_count() == 1
+
+
+def test_where_calls_end_makes_no_difference(make_strategy):
+    whole = trained(make_strategy(2), [9])
+    parts = trained(make_strategy(2), [1, 5, 3])
+    for a, b in zip(whole[0], parts[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name in whole[1]:
+        np.testing.assert_array_equal(whole[1][name], parts[1][name])
+    assert whole[3].step.numpy() == parts[3].step.numpy() == 9
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_first_bad_step_ends_the_call_before_its_update(make_strategy, replicas):
+    strategy = make_strategy(replicas)
+    good = trained(strategy, [4])
+    bad = trained(strategy, [9], bad=4)
+    assert good[2] and not bad[2]
+    assert bad[3].step.numpy() == 4, "the step counter tells which step was bad"
+    for a, b in zip(good[0], bad[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name in good[1]:
+        np.testing.assert_array_equal(good[1][name], bad[1][name])
+
+
+def test_the_rate_of_each_step_is_taken(make_strategy):
+    """Adam's first update is the rate times the sign of the gradient."""
+    state = make_state(make_strategy(2))
+    state.step.assign(10)
+    before = [v.numpy() for v in state.classifier.model.trainable_variables]
+    function = compiled.compile_train_steps(make_strategy(2), state, "warmup", 0, steps.Objective())
+    function(batches(make_strategy(2), 1), tf.constant(1, tf.int64), metrics.empty(CLASSES))
+    rate = np.linspace(0.01, 0.1, 20)[10]
+    for old, new in zip(before, state.classifier.model.trainable_variables, strict=True):
+        np.testing.assert_allclose(np.abs(new.numpy() - old), rate, rtol=1e-2)
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_eval_and_predict_agree(make_strategy, replicas):
+    strategy = make_strategy(replicas)
+    with strategy.scope():
+        model = linear_classifier(CLASSES).model
+    sums = compiled.compile_eval_steps(strategy, model)(
+        batches(strategy, 3), tf.constant(3, tf.int64), metrics.empty(CLASSES)
+    )
+    predict = compiled.compile_predict_step(strategy, model)
+    iterator = batches(strategy, 3)
+    logits = np.concatenate([predict(iterator).numpy() for _ in range(3)])
+    data = [batch(8, CLASSES, seed=number) for number in range(3)]
+    images = np.concatenate([d["image"] for d in data])
+    labels = np.concatenate([d["label"] for d in data])
+    np.testing.assert_allclose(logits, model(images), rtol=1e-5, atol=1e-6)
+    confusion = np.zeros((CLASSES, CLASSES))
+    np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
+    np.testing.assert_array_equal(sums["confusion"], confusion)
