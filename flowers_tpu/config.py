@@ -156,6 +156,12 @@ class Config:
         "balanced: weigh examples inversely to the frequency of their class.",
         choices=("none", "balanced"),
     )
+    on_nan: str = _knob(
+        "stop",
+        "Training",
+        "Where loss or gradients of a step are not finite: stop, or skip that step's update.",
+        choices=("stop", "skip"),
+    )
     early_stopping_patience: int = _knob(
         5, "Training", "Epochs of fine-tuning without a better validation loss; 0: never stop."
     )

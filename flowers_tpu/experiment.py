@@ -6,7 +6,7 @@ from here by whatever else measures or compiles the real thing.
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ import tensorflow as tf
 from flowers_tpu import config as config_lib
 from flowers_tpu import console, distribution, files, progress, quiet, run_directory
 from flowers_tpu.config import Config
-from flowers_tpu.data import augment, classes, example, pipeline, records
+from flowers_tpu.data import augment, classes, example, order, pipeline, records
 from flowers_tpu.distribution import Devices
 from flowers_tpu.errors import RequestError
 from flowers_tpu.evaluation import predictions, scores, submission
@@ -62,12 +62,16 @@ class Job:
     classifier: Classifier
     run: RunDirectory
 
+    @functools.cached_property
+    def predict_step(self) -> Callable[[Iterator], tf.Tensor]:
+        """Gives the logits of the next global batch; compiled once for all splits."""
+        return compiled.compile_predict_step(self.devices.strategy, self.classifier.model)
+
     def logits(self, split: records.Split, interruption: Interruption) -> np.ndarray:
         """Returns the logits of a split in file order, `[examples, classes]` float32."""
-        strategy = self.devices.strategy
         return predictions.predict(
-            compiled.compile_predict_step(strategy, self.classifier.model),
-            iterate(eval_batches(self.config, strategy, split)),
+            self.predict_step,
+            iterate(eval_batches(self.config, self.devices.strategy, split)),
             split.size,
             title=f"predicting {split.name}",
             interruption=interruption,
@@ -80,6 +84,8 @@ def train(given: Config) -> None:
     run.check_usable()
     devices = choose_devices(given)
     config = resolve(given, devices)
+    if run.is_run():
+        run.lock()
     if run.is_run() and not given.overwrite:
         config = _as_begun(run, given, config, devices)
         if run.has(_SCORES):
@@ -245,6 +251,7 @@ def make_plan(config: Config, data: Data) -> loop.Plan:
         ),
         steps_per_loop=config.steps_per_loop,
         checkpoint_every_steps=config.checkpoint_every_steps,
+        on_nan=config.on_nan,
     )
 
 
@@ -333,6 +340,19 @@ def train_batches(
     return pipeline.distribute(strategy, dataset)
 
 
+def ids_of_step(config: Config, split: records.Split, step: int) -> list[str]:
+    """Returns the ids of the photos that a training step sees, without reading anything."""
+    batch = config.global_batch_size
+    epoch, position = divmod(step, split.size // batch)
+    indices = order.epoch_indices(
+        [shard.count for shard in split.shards],
+        seed=config.seed,
+        epoch=epoch,
+        shuffle_buffer=config.shuffle_buffer,
+    )
+    return list(split.ids[indices[position * batch : (position + 1) * batch]])
+
+
 def eval_batches(
     config: Config, strategy: tf.distribute.Strategy, split: records.Split
 ) -> tf.distribute.DistributedDataset | tf.data.Dataset:
@@ -378,6 +398,7 @@ def _open_run(given: Config, splits: tuple[str, ...]) -> Job:
     """
     run = RunDirectory(given.run_dir)
     trained, resolved = run.read_configs()
+    run.lock()
     free = {"data_dir", "batch_size_per_replica", "global_batch_size", "precision"}
     if changed := set(config_lib.changed_flags(trained, given)) - free:
         raise RequestError(
@@ -436,6 +457,7 @@ def _fit(
         ),
         validate=validate,
         on_epoch=on_epoch,
+        ids_of_step=functools.partial(ids_of_step, config, job.data.splits["train"]),
         interruption=interruption,
     )
     # A run that was killed between its last checkpoint and this table is finished all the same.

@@ -5,11 +5,16 @@ import uuid
 
 import tensorflow as tf
 
+from flowers_tpu.errors import RunError
+
 
 def write_atomically(path: str, content: str | bytes) -> None:
     """Writes `content` beside `path`, then renames it into place.
 
     A reader, or a run that is killed, sees the old file or the new one, never a part.
+
+    Raises:
+        RunError: it could not be written; a file that was there is as it was.
     """
     part = f"{path}.{uuid.uuid4().hex[:8]}.part"
     mode = "wb" if isinstance(content, bytes) else "w"
@@ -17,9 +22,11 @@ def write_atomically(path: str, content: str | bytes) -> None:
         with tf.io.gfile.GFile(part, mode) as file:
             file.write(content)
         tf.io.gfile.rename(part, path, overwrite=True)
-    except BaseException:
+    except BaseException as error:
         if tf.io.gfile.exists(part):
             tf.io.gfile.remove(part)
+        if isinstance(error, (tf.errors.OpError, OSError)):
+            raise RunError(f"{path}: cannot be written ({error})") from error
         raise
 
 

@@ -1,12 +1,15 @@
 """A run's folder: what is in it, whether it may be continued, and what it says of itself."""
 
 import dataclasses
+import fcntl
 import io
 import json
 import os
 import platform
 import subprocess
 import sys
+import time
+from typing import TextIO
 
 import pandas as pd
 import tensorflow as tf
@@ -18,13 +21,18 @@ from flowers_tpu.config import Config
 from flowers_tpu.errors import RequestError
 
 _CONFIG = "config.json"
+_LOCK = "lock"
+
+# What a process that is killed while it begins a run may leave.
+_BEFORE_CONFIG = {"flags.txt", "environment.json", _LOCK}
 
 
-@dataclasses.dataclass(frozen=True)
 class RunDirectory:
     """A run's folder; paths in it, and its files written whole or not at all."""
 
-    path: str
+    def __init__(self, path: str):
+        self.path = path
+        self._lock: TextIO | None = None
 
     def file(self, *names: str) -> str:
         """The path of a file in the folder."""
@@ -70,12 +78,40 @@ class RunDirectory:
         return Config(**saved["flags"]), Config(**saved["resolved"])
 
     def begin(self, given: Config, resolved: Config, environment: dict) -> None:
-        """Makes the folder of a new run; `config.json` comes last and makes it one."""
+        """Makes and locks the folder of a new run; `config.json` comes last and makes it one."""
         tf.io.gfile.makedirs(self.path)
+        self.lock()
         files.write_atomically(self.file("flags.txt"), resolved.to_flagfile())
         self.write_json("environment.json", environment)
         configs = {"flags": given, "resolved": resolved}
         self.write_json(_CONFIG, {n: dataclasses.asdict(c) for n, c in configs.items()})
+
+    def lock(self) -> None:
+        """Keeps other processes off the run until this one ends, however it ends.
+
+        The operating system holds the lock, so that of a dead process is gone. On `gs://` there is
+        no such thing, and nothing is locked.
+
+        Raises:
+            RequestError: another process has it.
+        """
+        if "://" in self.path or self._lock:
+            return
+        lock = open(self.file(_LOCK), "a+")  # noqa: SIM115  (open as long as the process works)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise RequestError(
+                f"--run_dir={self.path}: is in use by {lock.read().strip() or 'another process'}; "
+                "wait for it, stop it, or choose another folder"
+            ) from error
+        lock.truncate(0)
+        lock.write(
+            f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        )
+        lock.flush()
+        self._lock = lock
 
     def is_run(self) -> bool:
         """Whether the folder holds a run, begun at least."""
@@ -86,7 +122,7 @@ class RunDirectory:
         if tf.io.gfile.exists(self.path) and not tf.io.gfile.isdir(self.path):
             raise RequestError(f"--run_dir={self.path}: is a file, not a folder")
         if tf.io.gfile.isdir(self.path) and not self.is_run():
-            others = set(tf.io.gfile.listdir(self.path)) - {"flags.txt", "environment.json"}
+            others = set(tf.io.gfile.listdir(self.path)) - _BEFORE_CONFIG
             if others:
                 raise RequestError(
                     f"--run_dir={self.path}: holds files but no run ({sorted(others)[0]}, …); "
@@ -96,7 +132,11 @@ class RunDirectory:
     def remove(self) -> None:
         """Deletes the run, for `--overwrite`; only what is a run is ever deleted."""
         if self.is_run():
+            self.lock()
             tf.io.gfile.rmtree(self.path)
+            if self._lock:
+                self._lock.close()
+                self._lock = None
 
 
 def check_same_flags(run: RunDirectory, given: Config, resolved: Config) -> None:

@@ -12,6 +12,7 @@ _cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(
     _cpu, [tf.config.LogicalDeviceConfiguration()] * MOST_REPLICAS
 )
+tf.config.list_logical_devices()  # from here on nobody can split it another way
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(finished, data, tmp_path):
 )
 def test_a_wrong_request_ends_with_2_and_writes_nothing(data, tmp_path, flags, message):
     run_dir = tmp_path / "run"
-    out, err = run("train", *FLAGS, f"--data_dir={data}", f"--run_dir={run_dir}", *flags, code=2)
+    _, err = run("train", *FLAGS, f"--data_dir={data}", f"--run_dir={run_dir}", *flags, code=2)
     assert message in err, err
     assert err.strip().splitlines()[-1].startswith("train.py: ")
     assert "Traceback" not in err

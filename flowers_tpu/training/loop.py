@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from flowers_tpu import progress
 from flowers_tpu.errors import RunError, StoppedError
@@ -14,7 +15,7 @@ from flowers_tpu.training import early_stopping, metrics, steps
 from flowers_tpu.training.checkpoints import Checkpoints
 from flowers_tpu.training.compiled import Sums
 from flowers_tpu.training.pacing import Pacer
-from flowers_tpu.training.state import TrainState
+from flowers_tpu.training.state import Progress, TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Plan:
         objective: what to minimize.
         steps_per_loop: steps per compiled call; 0: chosen by time.
         checkpoint_every_steps: save also within epochs; 0: not.
+        on_nan: `stop` or `skip`: what to do about a step that is not finite.
     """
 
     num_classes: int
@@ -46,6 +48,7 @@ class Plan:
     objective: steps.Objective
     steps_per_loop: int = 0
     checkpoint_every_steps: int = 0
+    on_nan: str = "stop"
 
     def stage(self, epoch: int) -> str:
         """`warmup` or `finetune`."""
@@ -92,6 +95,7 @@ def fit(
     train_iterator: Callable[[int], Iterator],
     validate: Callable[[], dict[str, float]],
     on_epoch: Callable[[list[dict], dict[str, float]], None],
+    ids_of_step: Callable[[int], list[str]],
     interruption: Interruption,
 ) -> None:
     """Trains from where `state` is to the end of the plan, or until it stops improving.
@@ -107,11 +111,13 @@ def fit(
         train_iterator: gives the batches from a step on.
         validate: gives the scores of the validation split.
         on_epoch: called with the history and the times of the epoch that ended.
+        ids_of_step: tells which photos a step saw, for messages.
         interruption: polled between compiled calls.
 
     Raises:
         StoppedError: a signal came; the state is saved.
-        RunError: loss or gradients are not finite; the last checkpoint is sound.
+        RunError: loss or gradients are not finite (and `plan.on_nan` says stop); the last
+            checkpoint is sound.
     """
     run = state.progress
     iterator, function, stage = None, None, None
@@ -129,15 +135,21 @@ def fit(
         with bar:
             while step < epoch_end:
                 iterator = iterator or train_iterator(step)
-                count = pacer.steps(_next_stop(plan, step, epoch_end) - step)
+                count, before = pacer.steps(_next_stop(plan, step, epoch_end) - step), step
                 with pacer.timed(count):
                     sums, norm, finite = function(iterator, tf.constant(count, tf.int64), run.sums)
                     run.sums = _to_numpy(sums)
                 step = int(state.step.numpy())
                 if not finite:
-                    raise _not_finite(plan, step, float(norm))
-                photos += count * plan.global_batch_size
-                bar.update(count * plan.global_batch_size)
+                    problem = _not_finite(plan, step, float(norm), ids_of_step(step))
+                    if plan.on_nan == "stop":
+                        raise RunError(f"{problem}. {_NOT_FINITE_HINT}")
+                    logging.warning("%s; skipped", problem)
+                    run.skipped.append(step)
+                    step += 1
+                    state.step.assign(step)
+                photos += (step - before) * plan.global_batch_size
+                bar.update((step - before) * plan.global_batch_size)
                 bar.set_postfix(loss=f"{metrics.scores(run.sums)['loss']:.4f}")
                 if interruption.requested:
                     checkpoints.save_latest()
@@ -151,7 +163,7 @@ def fit(
         except StoppedError:
             checkpoints.save_latest()
             raise
-        row = _history_row(plan, epoch, step, metrics.scores(run.sums), val_scores)
+        row = _history_row(plan, epoch, run, val_scores)
         run.history.append(row)
         run.sums = metrics.empty(plan.num_classes)
         if best_row(plan, run.history) is row:
@@ -188,16 +200,16 @@ def _next_stop(plan: Plan, step: int, epoch_end: int) -> int:
     return min(epoch_end, (step // every + 1) * every) if every else epoch_end
 
 
-def _history_row(
-    plan: Plan, epoch: int, step: int, train: dict[str, float], val: dict[str, float]
-) -> dict:
+def _history_row(plan: Plan, epoch: int, run: Progress, val_scores: dict[str, float]) -> dict:
+    begin, end = (number * plan.steps_per_epoch for number in (epoch, epoch + 1))
     return {
         "epoch": epoch + 1,
         "stage": plan.stage(epoch),
-        "step": step,
-        "learning_rate": float(plan.rates[step - 1]),
-        **train,
-        **{f"val_{name}": value for name, value in val.items()},
+        "step": end,
+        "learning_rate": float(plan.rates[end - 1]),
+        **metrics.scores(run.sums),
+        **{f"val_{name}": value for name, value in val_scores.items()},
+        "skipped_steps": sum(begin <= step < end for step in run.skipped),
     }
 
 
@@ -205,12 +217,16 @@ def _title(plan: Plan, epoch: int) -> str:
     return f"epoch {epoch + 1}/{plan.warmup_epochs + plan.epochs} {plan.stage(epoch)}"
 
 
-def _not_finite(plan: Plan, step: int, norm: float) -> RunError:
-    return RunError(
-        f"step {step} (epoch {step // plan.steps_per_epoch + 1}): the loss or its gradients are "
-        f"not finite (rate {plan.rates[step]:.3g}, gradient norm {norm}); the weights from before "
-        "that step were not changed by it, and the last checkpoint is sound. Try a lower "
-        "--learning_rate, --clip_norm=1, or --precision=float32"
+_NOT_FINITE_HINT = (
+    "That step changed nothing, and the last checkpoint is sound. Try a lower --learning_rate, "
+    "--clip_norm=1, --precision=float32, or --on_nan=skip"
+)
+
+
+def _not_finite(plan: Plan, step: int, norm: float, ids: list[str]) -> str:
+    return (
+        f"step {step} (epoch {step // plan.steps_per_epoch + 1}): loss or gradients are not finite "
+        f"(rate {plan.rates[step]:.3g}, gradient norm {norm}, photos {', '.join(ids)})"
     )
 
 

@@ -4,6 +4,8 @@ F1 is no mean over batches, so what is summed is a confusion matrix; every score
 then follows exactly, whatever the batches were.
 """
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
@@ -51,8 +53,8 @@ def empty(num_classes: int) -> dict[str, np.ndarray]:
 
 
 def scores(sums: dict[str, np.ndarray]) -> dict[str, float]:
-    """Turns sums into `loss`, `accuracy`, `top5_accuracy` and `macro_f1`."""
-    weight = float(sums["weight"])
+    """Turns sums into `loss`, `accuracy`, `top5_accuracy` and `macro_f1`; NaN where none count."""
+    weight = float(sums["weight"]) or math.nan
     confusion = np.asarray(sums["confusion"])
     return {
         "loss": float(sums["loss"]) / weight,
@@ -71,4 +73,6 @@ def macro_f1(confusion: np.ndarray) -> float:
     right = np.diag(confusion)
     occurrences = confusion.sum(axis=0) + confusion.sum(axis=1)
     present = occurrences > 0
+    if not present.any():
+        return math.nan
     return float(np.mean(2 * right[present] / occurrences[present]))

@@ -15,22 +15,25 @@ class Progress(tf.train.experimental.PythonState):
 
     Attributes:
         history: a row per finished epoch, as in `history.csv`.
+        skipped: steps whose update was left out, as their gradients were not finite.
         sums: the running epoch's `metrics` sums so far.
     """
 
     def __init__(self, sums: dict[str, np.ndarray]):
         self.history: list[dict] = []
+        self.skipped: list[int] = []
         self.sums = sums
 
     def serialize(self) -> str:
         """Everything, as JSON; floats come back the same to the last bit."""
         sums = {name: np.asarray(value).tolist() for name, value in self.sums.items()}
-        return json.dumps({"history": self.history, "sums": sums})
+        return json.dumps({"history": self.history, "skipped": self.skipped, "sums": sums})
 
     def deserialize(self, string_value: str) -> None:
         """Takes over what `serialize` gave."""
         values = json.loads(string_value)
         self.history = values["history"]
+        self.skipped = values["skipped"]
         self.sums = {name: np.asarray(value, np.float64) for name, value in values["sums"].items()}
 
 

@@ -1,3 +1,7 @@
+import os
+import resource
+import signal
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -118,8 +122,99 @@ def test_best_weights_come_back(tmp_path, make_strategy):
 def test_a_checkpoint_of_another_model_is_refused(tmp_path, make_strategy):
     Checkpoints(str(tmp_path), make_state(make_strategy(1))).save_latest()
     other = make_state(make_strategy(1), num_classes=CLASSES + 1)
-    with pytest.raises(RunError, match="ckpt-1: this checkpoint is damaged or belongs to another"):
+    with pytest.raises(RunError, match="ckpt-1: this checkpoint belongs to another model"):
         Checkpoints(str(tmp_path), other).restore_latest()
     other = make_state(make_strategy(1), name="sgd")
     with pytest.raises(RunError, match="belongs to another"):
         Checkpoints(str(tmp_path), other).restore_latest()
+
+
+def damage_truncate(folder):
+    path = next(folder.glob("ckpt-2.data*"))
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def damage_flip(folder):
+    path = next(folder.glob("ckpt-2.data*"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def damage_lose_data(folder):
+    next(folder.glob("ckpt-2.data*")).unlink()
+
+
+def damage_lose_index(folder):
+    (folder / "ckpt-2.index").unlink()
+
+
+def damage_empty_index(folder):
+    (folder / "ckpt-2.index").write_bytes(b"")
+
+
+DAMAGES = (damage_truncate, damage_flip, damage_lose_data, damage_lose_index, damage_empty_index)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    tmp_path, make_strategy, damage, caplog
+):
+    state = linear_state(make_strategy(1))
+    checkpoints = Checkpoints(str(tmp_path), state)
+    state.step.assign(10)
+    checkpoints.save_latest()
+    state.step.assign(20)
+    checkpoints.save_latest()
+    damage(tmp_path / "latest")
+    other = linear_state(make_strategy(1))
+    assert Checkpoints(str(tmp_path), other).restore_latest()
+    assert other.step.numpy() == 10
+    assert "latest/ckpt-2 is damaged" in caplog.text
+
+    for path in (tmp_path / "latest").glob("ckpt-1.data*"):
+        os.truncate(path, 3)
+    with pytest.raises(RunError, match=r"no checkpoint is sound: .*ckpt-2.*ckpt-1"):
+        Checkpoints(str(tmp_path), other).restore_latest()
+
+
+def test_an_empty_checkpoint_file_hides_nothing(tmp_path, make_strategy):
+    state = linear_state(make_strategy(1))
+    state.step.assign(7)
+    Checkpoints(str(tmp_path), state).save_latest()
+    (tmp_path / "latest" / "checkpoint").write_bytes(b"")
+    other = linear_state(make_strategy(1))
+    checkpoints = Checkpoints(str(tmp_path), other)
+    assert checkpoints.restore_latest()
+    assert other.step.numpy() == 7
+    other.step.assign(8)
+    checkpoints.save_latest()
+    assert checkpoints.restore_latest()
+    assert other.step.numpy() == 8
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, make_strategy):
+    state = linear_state(make_strategy(1))
+    checkpoints = Checkpoints(str(tmp_path), state)
+    state.step.assign(10)
+    checkpoints.save_latest()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        state.step.assign(20)
+        with pytest.raises(RunError, match=r"cannot save a checkpoint .*earlier ones are intact"):
+            checkpoints.save_latest()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    other = linear_state(make_strategy(1))
+    assert Checkpoints(str(tmp_path), other).restore_latest()
+    assert other.step.numpy() == 10
+    checkpoints.save_latest()  # once there is room again
+    assert Checkpoints(str(tmp_path), other).restore_latest()
+    assert other.step.numpy() == 20
+
+
+def linear_state(strategy):
+    return make_state(strategy, backbone="linear")

@@ -43,7 +43,7 @@ def trained(strategy, calls, **options):
     function = compiled.compile_train_steps(strategy, state, "finetune", 0, steps.Objective())
     iterator, sums, finite = batches(strategy, sum(calls), **options), metrics.empty(CLASSES), True
     for count in calls:
-        sums, norm, finite = function(iterator, tf.constant(count, tf.int64), sums)
+        sums, _, finite = function(iterator, tf.constant(count, tf.int64), sums)
         sums = {name: value.numpy() for name, value in sums.items()}
     variables = [*state.classifier.model.variables, *state.finetune_optimizer.variables()]
     return [v.numpy() for v in variables], sums, bool(finite), state, function

@@ -152,6 +152,8 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "lamb", "radam", "novograd")
 )
 def test_the_replica_count_makes_no_difference(make_strategy, name, backbone):
     """Three whole steps, dropout and clipping included, on 1, 2, 4 and 8 replicas."""
+    class_weights = np.linspace(0.5, 2, CLASSES).astype(np.float32)
+    objective = steps.Objective(0.1, class_weights, l2=1e-3, clip_norm=0.5)
     results = {}
     for replicas in (1, 2, 4, 8):
         strategy = make_strategy(replicas)
@@ -176,10 +178,6 @@ def test_the_replica_count_makes_no_difference(make_strategy, name, backbone):
                 variables,
                 weight_decay=0 if name in ("sgd", "adam") else 0.1,
             )
-        objective = steps.Objective(
-            0.1, np.linspace(0.5, 2, CLASSES).astype(np.float32), l2=1e-3, clip_norm=0.5
-        )
-
         def train_step(data, seed, classifier=classifier, optimizer=optimizer, v=variables):
             gradients, sums = steps.finetune_gradients(classifier, data, seed, objective)
             steps.apply_gradients(optimizer, gradients, v)

@@ -1,0 +1,1 @@
+"""Keras layers and nothing else: backbones, their weights, stateless dropout, the classifier."""

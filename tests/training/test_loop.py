@@ -1,0 +1,168 @@
+"""The epochs around the steps, with steps that only pretend."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from flowers_tpu.errors import RunError, StoppedError
+from flowers_tpu.training import loop, metrics, steps
+from flowers_tpu.training.state import Progress, TrainState, step_counter
+
+pytestmark = pytest.mark.core
+
+STEPS = 5  # of an epoch
+
+
+class Checkpoints:
+    def __init__(self, state):
+        self.state = state
+        self.latest, self.best = [], []
+
+    def save_latest(self):
+        self.latest.append((int(self.state.step.numpy()), len(self.state.progress.history)))
+
+    def save_best(self, epoch):
+        self.best.append(epoch)
+
+
+class Never:
+    requested = False
+
+    def check(self):
+        pass
+
+
+class At(Never):
+    """Asks to stop at the n-th poll."""
+
+    def __init__(self, poll):
+        self.left = poll
+
+    @property
+    def requested(self):
+        self.left -= 1
+        return self.left <= 0
+
+    def check(self):
+        if self.left <= 0:
+            raise StoppedError
+
+
+def make_plan(**changes):
+    values = {
+        "num_classes": 2,
+        "global_batch_size": 4,
+        "steps_per_epoch": STEPS,
+        "warmup_epochs": 1,
+        "epochs": 6,
+        "early_stopping_patience": 2,
+        "seed": 0,
+        "objective": steps.Objective(),
+        "steps_per_loop": 2,
+    }
+    values |= changes
+    total = (values["warmup_epochs"] + values["epochs"]) * STEPS
+    return loop.Plan(**values, rates=np.arange(total, dtype=np.float32))
+
+
+def fit(plan, losses, *, state=None, interruption=None, bad=()):
+    """Runs `fit` with validation losses as given; tells what happened."""
+    state = state or TrainState(None, None, None, step_counter(), Progress(metrics.empty(2)))
+    checkpoints, calls, begins = Checkpoints(state), [], []
+
+    def train_steps(stage):
+        def function(iterator, num_steps, sums):
+            finite, first = True, int(state.step.numpy())
+            for _ in range(int(num_steps)):
+                step = int(state.step.numpy())
+                if step in bad and step not in state.progress.skipped:
+                    finite = False
+                    break
+                state.step.assign_add(1)
+                one = {"loss": step, "weight": 1, "top5": 1, "confusion": np.eye(2) / 2}
+                sums = {name: sums[name] + one[name] for name in sums}
+            calls.append((stage, first, int(num_steps)))
+            sums = {name: tf.constant(value) for name, value in sums.items()}
+            return sums, tf.constant(3.0), tf.constant(finite)
+
+        return function
+
+    def validate():
+        return {"loss": losses[len(state.progress.history)]}
+
+    loop.fit(
+        plan=plan,
+        state=state,
+        checkpoints=checkpoints,
+        train_steps=train_steps,
+        train_iterator=lambda step: begins.append(step) or iter(()),
+        validate=validate,
+        on_epoch=lambda history, times: None,
+        ids_of_step=lambda step: [f"photo-{step}"],
+        interruption=interruption or Never(),
+    )
+    return state, checkpoints, calls, begins
+
+
+def test_stages_calls_and_rows():
+    state, checkpoints, calls, begins = fit(make_plan(epochs=2), [3.0, 2.0, 1.0])
+    assert begins == [0], "one iterator serves the whole run"
+    assert calls == [
+        *[("warmup", 0, 2), ("warmup", 2, 2), ("warmup", 4, 1)],
+        *[("finetune", 5, 2), ("finetune", 7, 2), ("finetune", 9, 1)],
+        *[("finetune", 10, 2), ("finetune", 12, 2), ("finetune", 14, 1)],
+    ]
+    rows = state.progress.history
+    assert [row["step"] for row in rows] == [5, 10, 15]
+    assert [row["stage"] for row in rows] == ["warmup", "finetune", "finetune"]
+    assert [row["learning_rate"] for row in rows] == [4, 9, 14]
+    assert [row["loss"] for row in rows] == [2, 7, 12]  # means of 0..4, 5..9, 10..14
+    assert checkpoints.latest == [(5, 1), (10, 2), (15, 3)]
+
+
+def test_early_stopping_counts_in_finetuning_only():
+    # The warm-up's loss is the lowest of all and counts for nothing.
+    state, checkpoints, *_ = fit(make_plan(), [0.1, 3.0, 2.0, 2.5, 2.0, 9.0, 9.0])
+    assert len(state.progress.history) == 5
+    assert checkpoints.best == [2, 3]  # 3.0, then 2.0; an equal loss is no improvement
+    assert loop.best_row(make_plan(), state.progress.history)["epoch"] == 3
+
+
+def test_a_finished_run_does_nothing():
+    plan = make_plan(epochs=1)
+    state, *_ = fit(plan, [1.0, 1.0])
+    _, checkpoints, calls, _ = fit(plan, [], state=state)
+    assert calls == [] and checkpoints.latest == []
+
+
+@pytest.mark.parametrize("poll", range(1, 10))
+def test_an_interruption_saves_and_the_run_goes_on_the_same(poll):
+    plan = make_plan(epochs=2)
+    expected, *_ = fit(plan, [3.0, 2.0, 1.0])
+    state = TrainState(None, None, None, step_counter(), Progress(metrics.empty(2)))
+    with pytest.raises(StoppedError):
+        fit(plan, [3.0, 2.0, 1.0], state=state, interruption=At(poll))
+    stopped_at = int(state.step.numpy())
+    _, _, _, begins = fit(plan, [3.0, 2.0, 1.0], state=state)
+    assert begins == ([] if stopped_at == 15 else [stopped_at])
+    assert state.progress.history == expected.progress.history
+
+
+def test_checkpoints_within_epochs():
+    _, checkpoints, calls, _ = fit(make_plan(epochs=1, checkpoint_every_steps=3), [1.0, 1.0])
+    assert checkpoints.latest == [(3, 0), (5, 1), (6, 1), (9, 1), (10, 2)]
+    assert [first + count for _, first, count in calls] == [2, 3, 5, 6, 8, 9, 10]
+
+
+def test_a_step_that_is_not_finite_stops():
+    with pytest.raises(RunError, match=r"step 7 \(epoch 2\).*rate 7.*norm 3.0.*photos photo-7\)"):
+        fit(make_plan(), [1.0] * 7, bad={7})
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted():
+    state, *_ = fit(make_plan(epochs=2, on_nan="skip"), [3.0, 2.0, 1.0], bad={0, 7, 8, 14})
+    rows = state.progress.history
+    assert state.progress.skipped == [0, 7, 8, 14]
+    assert [row["skipped_steps"] for row in rows] == [1, 2, 1]
+    assert [row["step"] for row in rows] == [5, 10, 15]
+    assert [row["loss"] for row in rows] == [2.5, (5 + 6 + 9) / 3, 11.5]

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, top_k_accuracy_score
+
+from flowers_tpu.training import metrics
+
+pytestmark = pytest.mark.core
+
+
+def random_batch(examples, num_classes, occurring=None, seed=0):
+    """Logits, labels and losses; labels are below `occurring`."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(size=(examples, num_classes)).astype(np.float32)
+    labels = generator.integers(0, occurring or num_classes, examples, dtype=np.int32)
+    logits[np.arange(examples), labels] += 1
+    return logits, labels, generator.uniform(0, 3, examples).astype(np.float32)
+
+
+def sums_of(logits, labels, weights, losses):
+    sums = metrics.batch_sums(*(tf.constant(value) for value in (logits, labels, weights, losses)))
+    assert {value.dtype for value in sums.values()} == {tf.float32}
+    return added(metrics.empty(logits.shape[1]), sums)
+
+
+def added(total, sums):
+    total = {name: total[name] + np.asarray(sums[name]) for name in total}
+    assert {value.dtype for value in total.values()} == {np.dtype(np.float64)}
+    return total
+
+
+def check(sums, logits, labels, losses):
+    """Compares with scikit-learn's scores of the examples that count."""
+    num_classes = logits.shape[1]
+    predicted = logits.argmax(axis=1)
+    scores = metrics.scores(sums)
+    assert sums["weight"] == len(labels)
+    np.testing.assert_array_equal(
+        sums["confusion"], confusion_matrix(labels, predicted, labels=range(num_classes))
+    )
+    assert scores["loss"] == pytest.approx(losses.mean(), rel=1e-6)
+    assert scores["accuracy"] == pytest.approx(accuracy_score(labels, predicted), rel=1e-12)
+    assert scores["macro_f1"] == pytest.approx(
+        f1_score(labels, predicted, average="macro"), rel=1e-12
+    )
+    expected = top_k_accuracy_score(labels, logits, k=5, labels=range(num_classes))
+    assert scores["top5_accuracy"] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("examples", "num_classes", "occurring"),
+    [(500, 104, 104), (60, 104, 80), (200, 6, 6), (40, 12, 2)],
+)
+def test_scores_are_scikit_learns(examples, num_classes, occurring):
+    logits, labels, losses = random_batch(examples, num_classes, occurring)
+    weights = np.ones(examples, np.float32)
+    check(sums_of(logits, labels, weights, losses), logits, labels, losses)
+
+
+def test_examples_of_weight_0_do_not_count():
+    logits, labels, losses = random_batch(50, 8)
+    weights = np.float32(np.arange(50) % 3 > 0)
+    kept = weights > 0
+    check(sums_of(logits, labels, weights, losses), logits[kept], labels[kept], losses[kept])
+
+
+def test_sums_of_batches_add_up_to_those_of_the_split():
+    logits, labels, losses = random_batch(100, 20)
+    total = metrics.empty(20)
+    for begin, end in ((0, 1), (1, 40), (40, 100)):
+        part = slice(begin, end)
+        weights = np.ones(end - begin, np.float32)
+        sums = sums_of(logits[part], labels[part], weights, losses[part])
+        total = added(total, sums)
+    check(total, logits, labels, losses)
+
+
+def test_a_batch_of_nothing_but_padding_adds_nothing():
+    logits, labels, losses = random_batch(4, 6)
+    for name, value in sums_of(logits, labels, np.zeros(4, np.float32), losses).items():
+        np.testing.assert_array_equal(value, metrics.empty(6)[name])
+
+
+def test_with_fewer_than_five_classes_every_label_is_in_the_top_five():
+    logits, labels, losses = random_batch(30, 3)
+    sums = sums_of(logits, labels, np.ones(30, np.float32), losses)
+    assert metrics.scores(sums)["top5_accuracy"] == 1
+    assert metrics.scores(sums)["accuracy"] < 1
+
+
+@pytest.mark.parametrize(("label", "expected"), [(0, 1), (4, 1), (5, 0), (6, 0)])
+def test_top_five_worked_out_by_hand(label, expected):
+    logits = np.float32([[7, 6, 5, 4, 3, 2, 1]])
+    sums = sums_of(logits, np.int32([label]), np.float32([1]), np.float32([0]))
+    assert sums["top5"] == expected
+
+
+def test_logits_that_are_not_numbers_are_never_right():
+    logits = np.full((2, 7), np.nan, np.float32)
+    sums = sums_of(logits, np.int32([1, 6]), np.ones(2, np.float32), np.zeros(2, np.float32))
+    assert sums["top5"] == 0
+    assert np.trace(sums["confusion"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("confusion", "expected"),
+    [
+        # Precision and recall 1/2 each; 1 and 1.
+        ([[1, 1, 0], [1, 1, 0], [0, 0, 2]], (1 / 2 + 1 / 2 + 1) / 3),
+        # Class 2 does not occur at all and is left out.
+        ([[3, 1, 0], [0, 4, 0], [0, 0, 0]], (6 / 7 + 8 / 9) / 2),
+        # Class 1 is only predicted, class 2 only true: both count with 0.
+        ([[2, 1, 0], [0, 0, 0], [1, 0, 0]], (4 / 6) / 3),
+    ],
+)
+def test_macro_f1_worked_out_by_hand(confusion, expected):
+    assert metrics.macro_f1(np.float64(confusion)) == pytest.approx(expected, rel=1e-12)
