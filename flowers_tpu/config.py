@@ -177,7 +177,10 @@ class Config:
         False, "Run", "Delete an existing run in --run_dir and begin anew.", free=True
     )
     checkpoint_every_steps: int = _knob(
-        0, "Run", "Also save every so many steps; 0: at the end of each epoch only.", free=True
+        0, "Run", "Also save every so many steps within an epoch; 0: not by steps.", free=True
+    )
+    checkpoint_every_minutes: float = _knob(
+        10.0, "Run", "Also save when the last save is so long ago, minutes; 0: not.", free=True
     )
     summary: bool = _knob(False, "Run", "Print the table of the model's layers.", free=True)
 
@@ -242,7 +245,7 @@ def _problems(config: Config):
         *("replicas", "steps_per_loop", "global_batch_size", "warmup_epochs", "epochs"),
         *("warmup_learning_rate", "learning_rate", "lr_start", "lr_min", "lr_rampup_epochs"),
         *("lr_sustain_epochs", "weight_decay", "l2", "clip_norm", "early_stopping_patience"),
-        *("checkpoint_every_steps", "saturation_lower", "seed"),
+        *("checkpoint_every_steps", "checkpoint_every_minutes", "saturation_lower", "seed"),
     )
     for field in dataclasses.fields(config):
         name, value = field.name, getattr(config, field.name)

@@ -251,6 +251,7 @@ def make_plan(config: Config, data: Data) -> loop.Plan:
         ),
         steps_per_loop=config.steps_per_loop,
         checkpoint_every_steps=config.checkpoint_every_steps,
+        checkpoint_every_seconds=config.checkpoint_every_minutes * 60,
         on_nan=config.on_nan,
     )
 

@@ -152,7 +152,7 @@ def test_stopped_twice_and_continued_on_other_replicas(whole, data, tmp_path, mo
     experiment.train(dataclasses.replace(config, replicas=1))
     first, second = (tensors(tmp_path / name) for name in ("straight", "moved"))
     for name, value in first.items():
-        if value.dtype == np.float32:
+        if np.asarray(value).dtype == np.float32:
             difference = np.linalg.norm(value - second[name])
             assert difference <= 1e-5 * np.linalg.norm(value), name
     scores = [

@@ -34,6 +34,7 @@ class Plan:
         objective: what to minimize.
         steps_per_loop: steps per compiled call; 0: chosen by time.
         checkpoint_every_steps: save also within epochs; 0: not.
+        checkpoint_every_seconds: save also when the last save is so long ago; 0: not.
         on_nan: `stop` or `skip`: what to do about a step that is not finite.
     """
 
@@ -48,6 +49,7 @@ class Plan:
     objective: steps.Objective
     steps_per_loop: int = 0
     checkpoint_every_steps: int = 0
+    checkpoint_every_seconds: float = 0.0
     on_nan: str = "stop"
 
     def stage(self, epoch: int) -> str:
@@ -121,7 +123,7 @@ def fit(
     """
     run = state.progress
     iterator, function, stage = None, None, None
-    pacer = Pacer(plan.steps_per_loop)
+    pacer, saved_at = Pacer(plan.steps_per_loop), time.monotonic()
     while not finished(plan, run.history):
         epoch = len(run.history)
         if plan.stage(epoch) != stage:
@@ -154,9 +156,9 @@ def fit(
                 if interruption.requested:
                     checkpoints.save_latest()
                     interruption.check()
-                every = plan.checkpoint_every_steps
-                if every and step % every == 0 and step < epoch_end:
+                if step < epoch_end and _save_is_due(plan, step, saved_at):
                     checkpoints.save_latest()
+                    saved_at = time.monotonic()
         trained = time.monotonic()
         try:
             val_scores = validate()
@@ -169,6 +171,7 @@ def fit(
         if best_row(plan, run.history) is row:
             checkpoints.save_best(epoch + 1)
         checkpoints.save_latest()
+        saved_at = time.monotonic()
         seconds = trained - begin
         times = {
             "epoch": epoch + 1,
@@ -198,6 +201,13 @@ def _next_stop(plan: Plan, step: int, epoch_end: int) -> int:
     """The step at which the next compiled call ends at the latest."""
     every = plan.checkpoint_every_steps
     return min(epoch_end, (step // every + 1) * every) if every else epoch_end
+
+
+def _save_is_due(plan: Plan, step: int, saved_at: float) -> bool:
+    steps, seconds = plan.checkpoint_every_steps, plan.checkpoint_every_seconds
+    return bool(
+        (steps and step % steps == 0) or (seconds and time.monotonic() - saved_at >= seconds)
+    )
 
 
 def _history_row(plan: Plan, epoch: int, run: Progress, val_scores: dict[str, float]) -> dict:

@@ -166,3 +166,12 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted():
     assert [row["skipped_steps"] for row in rows] == [1, 2, 1]
     assert [row["step"] for row in rows] == [5, 10, 15]
     assert [row["loss"] for row in rows] == [2.5, (5 + 6 + 9) / 3, 11.5]
+
+
+def test_checkpoints_by_time(monkeypatch):
+    clock = iter(np.arange(0, 1e6, 4.0))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
+    _, often, *_ = fit(make_plan(epochs=1, checkpoint_every_seconds=1), [1.0, 1.0])
+    assert often.latest == [(2, 0), (4, 0), (5, 1), (7, 1), (9, 1), (10, 2)]
+    _, never, *_ = fit(make_plan(epochs=1, checkpoint_every_seconds=1e5), [1.0, 1.0])
+    assert never.latest == [(5, 1), (10, 2)]
