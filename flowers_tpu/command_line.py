@@ -1,6 +1,7 @@
 """What every script does around its work: parse flags, print help, turn errors into exit codes."""
 
 import dataclasses
+import itertools
 import os
 import signal
 import sys
@@ -90,7 +91,7 @@ def help_text(description: str) -> str:
 def _flagfile_name(argv: list[str]) -> str:
     """The name, without ending, of the last flagfile given, or ''."""
     name = ""
-    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+    for argument, following in itertools.pairwise([*argv[1:], ""]):
         flag, _, value = argument.lstrip("-").partition("=")
         if flag == "flagfile" and argument.startswith("-"):
             name = os.path.splitext(os.path.basename(value or following))[0]

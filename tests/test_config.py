@@ -58,6 +58,7 @@ OTHERS = {
     "run_dir": "runs/name",
     "overwrite": True,
     "checkpoint_every_steps": 50,
+    "checkpoint_every_minutes": 2.5,
     "summary": True,
 }
 
@@ -117,6 +118,7 @@ def test_replacements_come_before_flags(absl_flags):
         *((name, -1) for name in ("warmup_epochs", "epochs", "early_stopping_patience")),
         *((name, -1) for name in ("checkpoint_every_steps",)),
         *((name, -1e-9) for name in ("warmup_learning_rate", "learning_rate", "lr_start")),
+        *((name, -1e-9) for name in ("checkpoint_every_minutes",)),
         *((name, -1e-9) for name in ("lr_min", "lr_rampup_epochs", "lr_sustain_epochs")),
         *((name, -1e-9) for name in ("weight_decay", "l2", "clip_norm", "saturation_lower")),
         *((name, -1e-9) for name in ("dropout", "label_smoothing", "momentum")),
@@ -171,7 +173,13 @@ def test_the_ends_of_ranges_are_allowed(flags_given):
 def test_only_flags_that_change_results_count_as_changed():
     changed = config.changed_flags(Config(), Config(**OTHERS))
     free = {"tpu", "require_tpu", "replicas", "steps_per_loop"}
-    free |= {"run_dir", "overwrite", "checkpoint_every_steps", "summary"}
+    free |= {
+        "run_dir",
+        "overwrite",
+        "checkpoint_every_steps",
+        "checkpoint_every_minutes",
+        "summary",
+    }
     assert set(changed) == OTHERS.keys() - free
     assert config.changed_flags(Config(seed=1), Config(seed=2, replicas=2)) == ["seed"]
     assert config.changed_flags(Config(**OTHERS), Config(**OTHERS)) == []

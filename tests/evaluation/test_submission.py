@@ -23,6 +23,11 @@ def test_ids_may_come_in_any_order(tmp_path):
     submission.check_ids(str(tmp_path), IDS)
 
 
+def test_ids_of_digits_keep_their_zeros(tmp_path):
+    write_sample(tmp_path, "id,label", "00123,0", "00456,0")
+    submission.check_ids(str(tmp_path), np.array(["00456", "00123"]))
+
+
 @pytest.mark.parametrize(
     ("listed", "expected"),
     [

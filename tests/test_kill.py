@@ -1,0 +1,120 @@
+"""A real run that is killed, again and again, ends as one that was left alone.
+
+The long form, every phase three times:  python -m pytest -m slow tests/test_kill.py
+"""
+
+import random
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from tests.photos import write_data_set
+from tests.test_resume import assert_same_run
+
+FLAGS = [
+    *("--replicas=2", "--image_size=32", "--backbone=small_cnn", "--weights=none"),
+    *("--batch_size_per_replica=4", "--warmup_epochs=1", "--epochs=3", "--learning_rate=1e-2"),
+    *("--dropout=0.2", "--steps_per_loop=1", "--checkpoint_every_steps=4"),
+]
+
+
+def rows(run_dir):
+    path = run_dir / "history.csv"
+    return len(pd.read_csv(path)) if path.exists() else 0
+
+
+def checkpoints(run_dir):
+    return len(list((run_dir / "checkpoints" / "latest").glob("*.index")))
+
+
+def being_saved(run_dir):
+    """Files that exist only while a checkpoint is written."""
+    return any("temp" in path.name for path in (run_dir / "checkpoints").rglob("*"))
+
+
+# In the order in which they come; the moment of the kill is up to DELAY seconds later.
+PHASES = {
+    "begin": lambda run: (run / "config.json").exists(),
+    "warm-up": lambda run: checkpoints(run) > 0,
+    "save": being_saved,
+    "change of stage": lambda run: rows(run) == 1,
+    "fine-tuning": lambda run: rows(run) == 2,
+    "save in fine-tuning": being_saved,
+    "last validation": lambda run: rows(run) == 3,
+    "end of training": lambda run: rows(run) == 4,
+    "prediction": lambda run: (run / "predictions_test.csv").exists(),
+    "scoring": lambda run: (run / "predictions_train.csv").exists(),
+}
+DELAY = 0.1
+
+
+def start(data, run_dir):
+    return subprocess.Popen(
+        [sys.executable, "scripts/train.py", *FLAGS, f"--data_dir={data}", f"--run_dir={run_dir}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process):
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+
+
+def kill_in(phase, data, run_dir, delay):
+    """Kills a run in a phase; returns whether it came to that."""
+    process = start(data, run_dir)
+    while process.poll() is None:
+        if PHASES[phase](run_dir):
+            time.sleep(delay)
+            if process.poll() is None:
+                process.kill()
+            break
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode in (0, -9), out
+    return process.returncode == -9
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data_set(tmp_path_factory.mktemp("data") / "d", train=90, val=40, test=30)
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    finish(start(data, run_dir))
+    return run_dir
+
+
+def kill_through(phases, data, run_dir, seed):
+    generator = random.Random(seed)
+    hits = [
+        phase
+        for phase in phases
+        if kill_in(phase, data, run_dir, 0 if "save" in phase else generator.uniform(0, DELAY))
+    ]
+    finish(start(data, run_dir))
+    return hits
+
+
+def test_killed_three_times(whole, data, tmp_path):
+    hits = kill_through(["save", "fine-tuning", "prediction"], data, tmp_path / "run", seed=0)
+    assert "save" in hits and "fine-tuning" in hits
+    assert_same_run(whole, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_killed_in_every_phase(whole, data, tmp_path):
+    hits = []
+    for seed in range(3):
+        run_dir = tmp_path / str(seed)
+        hits += kill_through(PHASES, data, run_dir, seed)
+        assert_same_run(whole, run_dir)
+    counts = {phase: hits.count(phase) for phase in PHASES}
+    print(f"{len(hits)} kills: {counts}")
+    assert len(hits) >= 20 and min(counts.values()) >= 2
