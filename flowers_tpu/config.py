@@ -73,6 +73,13 @@ class Config:
         "Data",
         "Photos per step over all replicas, which must divide it; 0: by --batch_size_per_replica.",
     )
+    bad_records: str = _knob(
+        "fail",
+        "Data",
+        "What to do with damaged records: fail, naming the first; or skip: leave them out, count "
+        "them, and list them in bad_records.csv.",
+        choices=("fail", "skip"),
+    )
     shuffle_buffer: int = _knob(2048, "Data", "Photos (as JPEG bytes) to shuffle among; 1: none.")
     flip_left_right: bool = _knob(True, "Data", "Mirror half of the training photos.")
     flip_up_down: bool = _knob(True, "Data", "Turn half of the training photos upside down.")

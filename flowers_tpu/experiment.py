@@ -1,9 +1,10 @@
 """From a Config to a finished run: the only file that takes a Config apart.
 
-`train`, `evaluate` and `predict` are what the scripts call. The parts they are made of are taken
+`train`, `evaluate`, `predict` and `check_data` are what the scripts call. The parts they are made of are taken
 from here by whatever else measures or compiles the real thing.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
@@ -11,15 +12,17 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from absl import logging
 
 from flowers_tpu import config as config_lib
 from flowers_tpu import console, distribution, files, progress, quiet, run_directory
 from flowers_tpu.config import Config
-from flowers_tpu.data import augment, classes, example, order, pipeline, records
+from flowers_tpu.data import augment, check, classes, example, order, pipeline, records, verify
 from flowers_tpu.distribution import Devices
-from flowers_tpu.errors import RequestError
+from flowers_tpu.errors import RequestError, RunError
 from flowers_tpu.evaluation import predictions, scores, submission
 from flowers_tpu.interruption import Interruption
+from flowers_tpu.models.backbones import check_backbone
 from flowers_tpu.models.classifier import Classifier, build_classifier
 from flowers_tpu.run_directory import RunDirectory
 from flowers_tpu.training import compiled, loop, losses, metrics, optimizers, schedule, steps
@@ -27,6 +30,7 @@ from flowers_tpu.training.checkpoints import Checkpoints, restore_best_weights
 from flowers_tpu.training.state import Progress, TrainState, step_counter
 
 _SCORES = "scores.json"
+_BAD_RECORDS = "bad_records.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +71,24 @@ class Job:
         """Gives the logits of the next global batch; compiled once for all splits."""
         return compiled.compile_predict_step(self.devices.strategy, self.classifier.model)
 
+    @contextlib.contextmanager
+    def naming_bad_records(self) -> Iterator[None]:
+        """Turns the error of a photo that cannot be decoded into one that says which it is."""
+        try:
+            yield
+        except verify.ERRORS as error:
+            data = self.data
+            for split in data.splits.values():
+                problems = check.new_problems(
+                    data.folder, split, self.config.image_size, len(data.class_names)
+                )
+                if problems:
+                    raise RunError(
+                        f"{problems[0]} (met on the way: the start reads headers only). Repair it "
+                        "and run the same command again, or begin anew with --bad_records=skip"
+                    ) from error
+            raise
+
     def logits(self, split: records.Split, interruption: Interruption) -> np.ndarray:
         """Returns the logits of a split in file order, `[examples, classes]` float32."""
         return predictions.predict(
@@ -82,6 +104,7 @@ def train(given: Config) -> None:
     """Trains, or continues, the run of a configuration; then evaluates it and predicts the test."""
     run = RunDirectory(given.run_dir)
     run.check_usable()
+    check_backbone(given.backbone, image_size=given.image_size, alpha=given.alpha)
     devices = choose_devices(given)
     config = resolve(given, devices)
     if run.is_run():
@@ -100,6 +123,7 @@ def train(given: Config) -> None:
     if not run.is_run():
         about = run_directory.environment(devices.kind, devices.replicas)
         run.begin(given, config, about)
+    _list_bad_records(config, run, data, as_begun=True)
     checkpoints = Checkpoints(run.checkpoints, state)
     resumed = checkpoints.restore_latest()
     photos = {name: split.size for name, split in data.splits.items()}
@@ -107,7 +131,7 @@ def train(given: Config) -> None:
     if resumed:
         console.print_resumed(plan, state)
     job = Job(config, devices, data, state.classifier, run)
-    with Interruption() as interruption:
+    with Interruption() as interruption, job.naming_bad_records():
         _fit(job, plan, state, checkpoints, interruption)
         if not checkpoints.restore_best():
             progress.say("No epoch of fine-tuning: the last weights are evaluated.")
@@ -120,7 +144,7 @@ def train(given: Config) -> None:
 def evaluate(given: Config) -> None:
     """Scores the best model of a run on train and validation, and writes the tables."""
     job = _open_run(given, records.LABELED_SPLITS)
-    with Interruption() as interruption:
+    with Interruption() as interruption, job.naming_bad_records():
         job.run.write_json(_SCORES, score_splits(job, interruption))
     console.print_scores(job.run, job.run.read_json(_SCORES))
 
@@ -128,8 +152,24 @@ def evaluate(given: Config) -> None:
 def predict(given: Config) -> None:
     """Predicts the test split with the best model of a run, and writes the submission."""
     job = _open_run(given, ("test",))
-    with Interruption() as interruption:
+    with Interruption() as interruption, job.naming_bad_records():
         predict_test(job, interruption)
+
+
+def check_data(config: Config) -> None:
+    """Checks a whole data set and lists what is wrong with it.
+
+    Raises:
+        RequestError: something is.
+    """
+    folder = _data_folder(config)
+    report = check.check(folder, config.image_size, len(_class_names(config, folder)))
+    for problem in report.problems:
+        progress.say(problem)
+    progress.say(f"\n{report.summary.to_string(index=False)}\n")
+    if report.problems:
+        raise RequestError(f"--data_dir: {folder}: problems, listed above: {len(report.problems)}")
+    progress.say(f"{folder}: nothing is wrong.")
 
 
 def score_splits(job: Job, interruption: Interruption) -> dict[str, dict]:
@@ -140,6 +180,8 @@ def score_splits(job: Job, interruption: Interruption) -> dict[str, dict]:
         logits = job.logits(split, interruption)
         predicted = logits.argmax(axis=1)
         result[name] = scores.score(split.labels, logits)
+        if split.left_out:
+            result[name]["left_out"] = split.left_out
         names = job.data.class_names
         report = scores.classification_report(split.labels, predicted, names)
         job.run.write_table(f"classification_report_{name}.csv", report, index=True)
@@ -158,7 +200,8 @@ def predict_test(job: Job, interruption: Interruption) -> None:
     table = predictions.table(split.ids, logits, None, job.data.class_names)
     job.run.write_table("predictions_test.csv", table)
     job.run.write_table("submission.csv", submission.submission(table))
-    progress.say(f"submission: {job.run.file('submission.csv')} ({split.size:,} rows)")
+    lacking = f", lacks the {split.left_out:,} photos left out" if split.left_out else ""
+    progress.say(f"submission: {job.run.file('submission.csv')} ({split.size:,} rows{lacking})")
 
 
 def with_flags_of_run(config: Config, given: set[str]) -> Config:
@@ -203,18 +246,20 @@ def resolve(config: Config, devices: Devices) -> Config:
 
 def load_data(config: Config, splits: tuple[str, ...] = records.SPLITS) -> Data:
     """Finds and checks a data set, drawing the example first where that is asked for."""
-    if config.data_dir == "example":
-        folder = example.example_data_dir(config.image_size)
-    else:
-        folder = records.data_folder(config.data_dir, config.image_size)
+    folder = _data_folder(config)
     names = _class_names(config, folder)
-    data = Data(
-        folder,
-        names,
-        {s: records.read_split(folder, s, config.image_size, len(names)) for s in splits},
-    )
+    read = functools.partial(records.read_split, folder, bad_records=config.bad_records)
+    data = Data(folder, names, {s: read(s, config.image_size, len(names)) for s in splits})
+    for split in data.splits.values():
+        if split.left_out:
+            progress.say(f"{split.name}: {split.left_out:,} bad records are left out")
     if "test" in splits:
-        submission.check_ids(folder, data.splits["test"].ids)
+        try:
+            submission.check_ids(folder, data.splits["test"].ids)
+        except RequestError as error:
+            if not data.splits["test"].left_out:
+                raise
+            logging.warning("%s; without the records left out the submission is incomplete", error)
     return data
 
 
@@ -373,11 +418,32 @@ def iterate(batches: tf.distribute.DistributedDataset | tf.data.Dataset) -> Iter
         return iter(batches)
 
 
+def _data_folder(config: Config) -> str:
+    if config.data_dir == "example":
+        return example.example_data_dir(config.image_size)
+    return records.data_folder(config.data_dir, config.image_size)
+
+
 def _class_names(config: Config, folder: str) -> tuple[str, ...]:
     if config.classes:
         return classes.read_classes(config.classes)
     path = files.join(folder, "classes.txt")
     return classes.read_classes(path) if tf.io.gfile.exists(path) else classes.FLOWERS
+
+
+def _list_bad_records(config: Config, run: RunDirectory, data: Data, *, as_begun: bool) -> None:
+    """Writes what is left out of the splits; `as_begun`: which must be what was left out before."""
+    if config.bad_records == "fail":
+        return
+    path = run.file(_BAD_RECORDS)
+    known = files.read_text(path) if run.has(_BAD_RECORDS) else ""
+    table = check.bad_records(data.splits.values(), known)
+    if as_begun and known not in ("", table):
+        raise RequestError(
+            f"{path}: lists other records than those that are bad now; with them, the order of the "
+            "photos would change. Restore the data of this run, or begin anew with --overwrite"
+        )
+    files.write_atomically(path, table)
 
 
 def _as_begun(run: RunDirectory, given: Config, config: Config, devices: Devices) -> Config:
@@ -412,6 +478,7 @@ def _open_run(given: Config, splits: tuple[str, ...]) -> Job:
     # The checkpoint fills every weight.
     config = resolve(dataclasses.replace(given, weights="none"), devices)
     data = load_data(config, splits)
+    _list_bad_records(config, run, data, as_begun=False)
     with devices.strategy.scope():
         classifier = make_classifier(config, len(data.class_names))
     if not restore_best_weights(files.join(run.checkpoints, "best"), classifier):

@@ -58,6 +58,7 @@ OTHERS = {
     "run_dir": "runs/name",
     "overwrite": True,
     "checkpoint_every_steps": 50,
+    "bad_records": "skip",
     "checkpoint_every_minutes": 2.5,
     "summary": True,
 }

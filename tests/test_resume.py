@@ -12,8 +12,6 @@ from flowers_tpu.config import Config
 from flowers_tpu.errors import StoppedError
 from tests.photos import write_data_set
 
-pytestmark = pytest.mark.core
-
 WRITTEN = ("history.csv", "submission.csv", "predictions_val.csv", "scores.json")
 
 
@@ -99,6 +97,7 @@ def stop_and_continue(monkeypatch, config, *stops):
     experiment.train(config)
 
 
+@pytest.mark.core
 def test_two_runs_of_one_seed_are_the_same(whole, data, tmp_path):
     """Also with other steps per call, and with checkpoints within epochs."""
     config = make_config(data, tmp_path / "run", steps_per_loop=0, checkpoint_every_steps=2)
@@ -124,7 +123,13 @@ def test_the_polls_are_where_they_are_thought_to_be(whole, data, tmp_path, monke
     assert StopAt.polls == POLLS
 
 
-@pytest.mark.parametrize("place", IN_PLACES)
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(place, marks=[pytest.mark.core] if place == "fine-tuning" else [])
+        for place in IN_PLACES
+    ],
+)
 def test_stopped_in(whole, data, tmp_path, monkeypatch, place):
     stop_and_continue(monkeypatch, make_config(data, tmp_path / "run"), IN_PLACES[place])
     assert_same_run(whole, tmp_path / "run")
@@ -171,4 +176,12 @@ def test_stopped_just_after_early_stopping(data, tmp_path, monkeypatch):
     assert len(rows) == 1 + 3, "it did stop early"
     config = make_config(data, tmp_path / "run", **changes)
     stop_and_continue(monkeypatch, config, 3 * (3 + 2) + 1)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_efficientnet_with_its_stochastic_depth(data, tmp_path, monkeypatch):
+    changes = {"backbone": "efficientnet_b0", "epochs": 1}
+    experiment.train(make_config(data, tmp_path / "whole", **changes))
+    stop_and_continue(monkeypatch, make_config(data, tmp_path / "run", **changes), 7)
     assert_same_run(tmp_path / "whole", tmp_path / "run")

@@ -39,7 +39,7 @@ def crop_window(draws: tf.Tensor, image_size: int, augmentation: Augmentation) -
     """Returns the square to cut from a photo: (top, left, height, width) in pixels, `[4]` int32."""
     size = tf.cast(image_size, tf.float32)
     fraction = augmentation.crop_min + draws[CROP_SIDE] * (1 - augmentation.crop_min)
-    side = tf.cast(tf.round(size * fraction), tf.int32)
+    side = tf.maximum(tf.cast(tf.round(size * fraction), tf.int32), 1)
     room = tf.cast(image_size - side + 1, tf.float32)  # places for the corner along one side
     top = tf.cast(draws[CROP_TOP] * room, tf.int32)
     left = tf.cast(draws[CROP_LEFT] * room, tf.int32)

@@ -47,11 +47,16 @@ def ordered(
         num_parallel_calls=READERS,
         deterministic=True,
     )
-    if shuffle_buffer > 1:
-        elements = elements.shuffle(
-            shuffle_buffer, seed=element_seed, reshuffle_each_iteration=False
-        )
-    return elements
+    if shuffle_buffer == 1:
+        return elements
+
+    def shuffled(_: tf.Tensor) -> tf.data.Dataset:
+        # `shuffle` mixes in the global seed. In here this forgets that of this function's graph
+        # only, so the caller's is neither used nor changed.
+        tf.random.set_seed(None)
+        return elements.shuffle(shuffle_buffer, seed=element_seed, reshuffle_each_iteration=False)
+
+    return tf.data.Dataset.range(1).flat_map(shuffled)
 
 
 def epoch_indices(

@@ -9,7 +9,6 @@ import tensorflow as tf
 from flowers_tpu.data import augment as augment_lib
 from flowers_tpu.data import order, records
 
-_READ_BUFFER = 1 << 20  # bytes; a shard is read in pieces of this size
 _BATCHES_AHEAD = 2
 
 
@@ -42,7 +41,7 @@ def train_dataset(
         num_steps: where the run ends.
     """
     steps_per_epoch = split.size // global_batch_size
-    paths = tf.constant([shard.path for shard in split.shards])
+    read_shard = records.shard_reader(split.shards)
 
     def epoch_examples(epoch: tf.Tensor) -> tf.data.Dataset:
         skipped_steps = tf.where(
@@ -51,7 +50,7 @@ def train_dataset(
             tf.constant(0, tf.int64),
         )
         serialized = order.ordered(
-            lambda shard: tf.data.TFRecordDataset(tf.gather(paths, shard), None, _READ_BUFFER),
+            read_shard,
             len(split.shards),
             seed=seed,
             epoch=epoch,
@@ -80,6 +79,7 @@ def train_dataset(
     return (
         tf.data.Dataset.range(first_epoch, num_epochs)
         .flat_map(epoch_examples)
+        .take((num_steps - first_step) * global_batch_size)
         .map(decode_augmented, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(local_batch_size, drop_remainder=True)
         .prefetch(_BATCHES_AHEAD * max(1, global_batch_size // local_batch_size))
@@ -93,7 +93,6 @@ def eval_dataset(
 
     Unlabeled photos have label 0 and weight 1. See `eval_steps` for the number of global batches.
     """
-    paths = [shard.path for shard in split.shards]
     padding = eval_steps(split.size, global_batch_size) * global_batch_size - split.size
 
     def decode(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -111,7 +110,8 @@ def eval_dataset(
         "weight": tf.constant(0.0),
     }
     return (
-        tf.data.TFRecordDataset(paths, buffer_size=_READ_BUFFER)
+        tf.data.Dataset.range(len(split.shards))
+        .flat_map(records.shard_reader(split.shards))
         .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         .concatenate(tf.data.Dataset.from_tensors(filler).repeat(padding))
         .batch(local_batch_size, drop_remainder=True)

@@ -9,12 +9,15 @@ import concurrent.futures
 import dataclasses
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from flowers_tpu import files
+from flowers_tpu import files, progress
+from flowers_tpu.data import verify
+from flowers_tpu.data.verify import Problem
+from flowers_tpu.data.verify import parse as parse  # the other way of `serialize_example`
 from flowers_tpu.errors import RequestError
 
 SPLITS = ("train", "val", "test")
@@ -22,8 +25,8 @@ LABELED_SPLITS = ("train", "val")
 
 _SHARD_NAME = re.compile(r"^(\d+)-(\d+)x(\d+)-(\d+)\.tfrec$")
 _SIZE_FOLDER = re.compile(r"^tfrecords-jpeg-(\d+)x(\d+)/?$")
-_NO_LABEL = -1
 _SHARDS_READ_AT_ONCE = 8  # enough to hide the latency of a bucket
+_READ_BUFFER = 1 << 20  # bytes; a shard is read in pieces of this size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,16 @@ class Shard:
 
     path: str
     image_size: int  # side of its square photos, pixels
-    count: int  # number of records
+    count: int  # records in use: all of them, but for those left out
+    left_out: tuple[int, ...] = ()  # numbers of the others, from 0
+
+    def in_use(self) -> list[bool]:
+        """Whether each record is in use, up to the last one that is."""
+        left_out = set(self.left_out)
+        flags = [n not in left_out for n in range(self.count + len(left_out))]
+        while flags and not flags[-1]:
+            flags.pop()
+        return flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,17 +56,24 @@ class Split:
         shards: its files, in name order.
         ids: `[examples]` str, in file order.
         labels: `[examples]` int32 in file order, or None where the split has no labels.
+        problems: why records are left out; empty unless bad records are skipped.
     """
 
     name: str
     shards: tuple[Shard, ...]
     ids: np.ndarray
     labels: np.ndarray | None
+    problems: tuple[Problem, ...] = ()
 
     @property
     def size(self) -> int:
         """The number of examples."""
         return len(self.ids)
+
+    @property
+    def left_out(self) -> int:
+        """The number of records that are no examples, as they cannot be used."""
+        return sum(len(shard.left_out) for shard in self.shards)
 
 
 def serialize_example(example_id: str, jpeg: bytes, label: int | None) -> bytes:
@@ -91,26 +110,6 @@ def write_shards(
     return paths
 
 
-def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Parses one record to scalars: `image` (string, JPEG), `id` (string) and `label` (int32).
-
-    `label` is -1 where the record has none.
-    """
-    example = tf.io.parse_single_example(
-        serialized,
-        {
-            "image": tf.io.FixedLenFeature([], tf.string),
-            "id": tf.io.FixedLenFeature([], tf.string),
-            "class": tf.io.FixedLenFeature([], tf.int64, default_value=_NO_LABEL),
-        },
-    )
-    return {
-        "image": example["image"],
-        "id": example["id"],
-        "label": tf.cast(example["class"], tf.int32),
-    }
-
-
 def data_folder(data_dir: str, image_size: int) -> str:
     """Returns the folder that holds `train/`: `data_dir` itself, or its folder for the image size.
 
@@ -120,7 +119,8 @@ def data_folder(data_dir: str, image_size: int) -> str:
     if not tf.io.gfile.isdir(data_dir):
         raise RequestError(f"--data_dir={data_dir}: no such folder")
     entries = tf.io.gfile.listdir(data_dir)
-    sizes = sorted(int(m.group(1)) for m in map(_SIZE_FOLDER.match, entries) if m)
+    found = filter(None, map(_SIZE_FOLDER.match, entries))
+    sizes = sorted(int(m.group(1)) for m in found if m.group(1) == m.group(2))
     if not sizes:
         return data_dir
     if image_size not in sizes:
@@ -168,121 +168,92 @@ def find_shards(folder: str, split: str, image_size: int) -> tuple[Shard, ...]:
     return tuple(shards)
 
 
-def read_split(folder: str, split: str, image_size: int, num_classes: int) -> Split:
-    """Reads every record of a split once and checks it, all but decoding its photo.
+def read_split(
+    folder: str, split: str, image_size: int, num_classes: int, *, bad_records: str = "fail"
+) -> Split:
+    """Reads every record of a split once and checks it.
 
-    Shards are read in parallel (TFRecord checksums included). About 10,000 photos of 512 px per
-    second and core from a local disk.
+    Shards are read in parallel, TFRecord checksums included. With `fail`, only the headers of the
+    photos are read: about 10,000 photos of 512 px per second and core from a local disk. With
+    `skip` every photo is decoded, so that none that cannot be is met later.
+
+    Args:
+        folder: of the data set.
+        split: its name.
+        image_size: side of the photos, pixels.
+        num_classes: labels are below it.
+        bad_records: `fail` or `skip`: what to do with records that cannot be used.
 
     Raises:
-        RequestError: a shard is damaged or holds another number of records than its name says; a
-            record lacks a feature, has a label out of range, a photo of another size, or an id that
-            another record has; the message names shard, record and id.
+        RequestError: with `fail`, a shard is damaged or holds another number of records than its
+            name says, or a record lacks a feature, has a label out of range or a photo of another
+            size; the message names shard, record and id. With both, ids are not distinct, a file
+            cannot be read, or no record can be used.
     """
     shards = find_shards(folder, split, image_size)
-    labeled = split in LABELED_SPLITS
-    with concurrent.futures.ThreadPoolExecutor(_SHARDS_READ_AT_ONCE) as pool:
-        contents = list(
-            pool.map(lambda shard: _read_shard(shard, num_classes if labeled else None), shards)
+    contents = examine_shards(shards, split, num_classes, decode=bad_records == "skip")
+    problems = tuple(problem for content in contents for problem in content.problems)
+    if problems and bad_records == "fail":
+        raise RequestError(
+            f"{problems[0]} (problems in {split}: {len(problems)}; scripts/check_data.py lists "
+            "them, --bad_records=skip leaves bad records out)"
         )
-    ids = np.concatenate([content[0] for content in contents])
-    labels = np.concatenate([content[1] for content in contents]) if labeled else None
+    shards = tuple(
+        dataclasses.replace(shard, count=len(content.used), left_out=content.left_out)
+        for shard, content in zip(shards, contents, strict=True)
+    )
+    used = [record for content in contents for record in content.used]
+    if not used:
+        raise RequestError(f"{problems[0]}; no record of {split} can be used")
+    ids = np.array([record.id for record in used])
     _check_ids(ids, shards)
-    return Split(split, shards, ids, labels)
+    labels = np.array([record.label for record in used], np.int32)
+    return Split(split, shards, ids, labels if split in LABELED_SPLITS else None, problems)
 
 
-def _read_shard(shard: Shard, num_classes: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the ids `[count]` (str) and labels `[count]` (int32) of a shard, checked."""
-    dataset = (
-        tf.data.TFRecordDataset(shard.path, buffer_size=8 << 20)
-        .map(_describe, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(1024)
-    )
-    ids, labels, shapes = [], [], []
-    try:
-        for batch in dataset.as_numpy_iterator():
-            ids.append(batch["id"])
-            labels.append(batch["label"])
-            shapes.append(batch["shape"])
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as e:
-        raise RequestError(_locate_damage(shard)) from e
-    ids = np.array([i.decode(errors="replace") for i in np.concatenate(ids or [[]])], dtype=str)
-    labels = np.concatenate(labels or [[]]).astype(np.int32)
-    if len(ids) != shard.count:
-        raise RequestError(
-            f"{shard.path}: holds {len(ids)} records, but its name says {shard.count}; "
-            "rename it to the true count if nothing is missing, or copy it again"
-        )
-    if num_classes is not None:
-        _check_labels(shard, ids, labels, num_classes)
-    if shapes:
-        _check_shapes(shard, ids, np.concatenate(shapes))
-    return ids, labels
+def examine_shards(
+    shards: Sequence[Shard], split: str, num_classes: int, *, decode: bool
+) -> list[verify.Contents]:
+    """Examines shards in parallel; see `verify.examine`."""
 
-
-def _describe(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Everything of a record but its pixels; only the JPEG's header is read."""
-    example = parse(serialized)
-    return {
-        "id": example["id"],
-        "label": example["label"],
-        "shape": tf.io.extract_jpeg_shape(example["image"]),
-    }
-
-
-def _locate_damage(shard: Shard) -> str:
-    """Returns a message that names the first record of a shard that cannot be read, and why."""
-    number, found = 0, None
-    try:
-        for serialized in tf.data.TFRecordDataset(shard.path):
-            found = _describe_damage(serialized)
-            if found:
-                break
-            number += 1
-    except tf.errors.OpError as error:
-        found = f"damaged or cut short ({error.message})"
-    return (
-        f"{shard.path}: record {number} of {shard.count} (counted from 0): "
-        f"{found or 'unreadable at the first attempt, readable at the second'}"
-    )
-
-
-def _describe_damage(serialized: tf.Tensor) -> str | None:
-    """Returns what is wrong with one record, or None."""
-    try:
-        example = parse(serialized)
-    except tf.errors.OpError:
-        return "not a tf.train.Example with the features `image` and `id` (bytes) and `class` (int)"
-    try:
-        tf.io.extract_jpeg_shape(example["image"])
-    except tf.errors.OpError:
-        begin = example["image"].numpy()[:8]
-        return f"id {example['id'].numpy().decode(errors='replace')}: no JPEG: begins with {begin}"
-    return None
-
-
-def _check_labels(shard: Shard, ids: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
-    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if len(wrong):
-        first = wrong[0]
-        found = "no label" if labels[first] == _NO_LABEL else f"label {labels[first]}"
-        raise RequestError(
-            f"{shard.path}: record {first} (counted from 0), id {ids[first]}: {found}, expected 0 "
-            f"to {num_classes - 1} ({len(wrong)} such records in this shard); check --classes"
+    def examine(shard: Shard) -> verify.Contents:
+        return verify.examine(
+            shard.path,
+            image_size=shard.image_size,
+            count=shard.count,
+            num_classes=num_classes if split in LABELED_SPLITS else None,
+            decode=decode,
         )
 
+    contents = []
+    with (
+        concurrent.futures.ThreadPoolExecutor(_SHARDS_READ_AT_ONCE) as pool,
+        progress.bar(sum(shard.count for shard in shards), f"checking {split}") as bar,
+    ):
+        for shard, content in zip(shards, pool.map(examine, shards), strict=True):
+            contents.append(content)
+            bar.update(shard.count)
+    return contents
 
-def _check_shapes(shard: Shard, ids: np.ndarray, shapes: np.ndarray) -> None:
-    side = shard.image_size
-    wrong = np.flatnonzero((shapes[:, 0] != side) | (shapes[:, 1] != side))
-    if len(wrong):
-        first = wrong[0]
-        height, width = shapes[first, :2]
-        raise RequestError(
-            f"{shard.path}: record {first} (counted from 0), id {ids[first]}: a photo of "
-            f"{height}x{width} pixels, expected {side}x{side} ({len(wrong)} such records in this "
-            "shard)"
-        )
+
+def shard_reader(shards: Sequence[Shard]) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    """Returns what gives the serialized records in use of the shard of a number, in file order."""
+    paths = tf.constant([shard.path for shard in shards])
+
+    def read(number: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(tf.gather(paths, number), None, _READ_BUFFER)
+
+    if not any(shard.left_out for shard in shards):
+        return read
+    # Nothing behind the last record in use is read: the file may be damaged there.
+    in_use = tf.ragged.constant([shard.in_use() for shard in shards], tf.bool, ragged_rank=1)
+
+    def read_used(number: tf.Tensor) -> tf.data.Dataset:
+        used = in_use[number]
+        numbered = read(number).take(tf.size(used, tf.int64)).enumerate()
+        return numbered.filter(lambda n, _: used[n]).map(lambda _, serialized: serialized)
+
+    return read_used
 
 
 def _check_ids(ids: np.ndarray, shards: Sequence[Shard]) -> None:

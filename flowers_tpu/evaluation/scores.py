@@ -22,7 +22,7 @@ def score(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     """
     predicted = logits.argmax(axis=1)
     own = logits[np.arange(len(labels)), labels]
-    rank = (logits > own[:, np.newaxis]).sum(axis=1)
+    rank = (~(logits <= own[:, np.newaxis])).sum(axis=1)  # NaN ranks last
     loss = -log_probabilities(logits)[np.arange(len(labels)), labels].mean()
     average = {"average": "macro", "zero_division": 0}
     return {

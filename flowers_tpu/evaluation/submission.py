@@ -19,7 +19,11 @@ def check_ids(folder: str, ids: np.ndarray) -> None:
     path = files.join(folder, "sample_submission.csv")
     if not tf.io.gfile.exists(path):
         return
-    sample = pd.read_csv(io.StringIO(files.read_text(path)), dtype={"id": str})
+    try:
+        text = io.StringIO(files.read_text(path))
+        sample = pd.read_csv(text, dtype={"id": str}, keep_default_na=False)
+    except (ValueError, tf.errors.OpError) as error:  # pandas' parser errors are ValueErrors
+        raise RequestError(f"{path}: cannot be read as a CSV file ({error})") from error
     if "id" not in sample:
         raise RequestError(f"{path}: has no column `id`; its columns are {list(sample.columns)}")
     expected = sample["id"].to_numpy()

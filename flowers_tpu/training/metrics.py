@@ -32,7 +32,8 @@ def batch_sums(
     prediction = tf.one_hot(tf.argmax(logits, axis=-1), num_classes)
     # The rank of the true class, from 0: how many classes have a larger logit.
     own_logit = tf.reduce_sum(logits * truth, axis=-1, keepdims=True)
-    rank = tf.reduce_sum(tf.cast(logits > own_logit, tf.float32), axis=-1)
+    # Counted by "not smaller or equal", so that NaN ranks last, not first.
+    rank = tf.reduce_sum(tf.cast(~(logits <= own_logit), tf.float32), axis=-1)
     return {
         "loss": tf.reduce_sum(losses * weights),
         "weight": tf.reduce_sum(weights),

@@ -7,8 +7,6 @@ from flowers_tpu.models.classifier import build_classifier
 from flowers_tpu.training import losses, optimizers, steps
 from tests.photos import batch, distributed, linear_classifier
 
-pytestmark = pytest.mark.core
-
 CLASSES = 7
 SEED = tf.constant([0, 5], tf.int32)
 
@@ -35,6 +33,7 @@ def by_hand(classifier, data, *, smoothing=0.0, class_weights=None, l2=0.0, clip
     return (weight * each).sum(), gradients, norm, logits
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 @pytest.mark.parametrize(
     "options",
@@ -148,7 +147,11 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "lamb", "radam", "novograd")
 
 
 @pytest.mark.parametrize(
-    ("name", "backbone"), [*((name, "linear") for name in OPTIMIZERS), ("adam", "small_cnn")]
+    ("name", "backbone"),
+    [
+        *(pytest.param(name, "linear", marks=pytest.mark.core) for name in OPTIMIZERS),
+        ("adam", "small_cnn"),
+    ],
 )
 def test_the_replica_count_makes_no_difference(make_strategy, name, backbone):
     """Three whole steps, dropout and clipping included, on 1, 2, 4 and 8 replicas."""
@@ -178,6 +181,7 @@ def test_the_replica_count_makes_no_difference(make_strategy, name, backbone):
                 variables,
                 weight_decay=0 if name in ("sgd", "adam") else 0.1,
             )
+
         def train_step(data, seed, classifier=classifier, optimizer=optimizer, v=variables):
             gradients, sums = steps.finetune_gradients(classifier, data, seed, objective)
             steps.apply_gradients(optimizer, gradients, v)
@@ -198,6 +202,7 @@ def test_the_replica_count_makes_no_difference(make_strategy, name, backbone):
             assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 def test_eval_and_predict_step(make_strategy, replicas):
     strategy = make_strategy(replicas)
