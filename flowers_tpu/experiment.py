@@ -1,7 +1,6 @@
-"""From a Config to a finished run: the only file that takes a Config apart.
+"""What the scripts call: `train`, `evaluate`, `predict`, `check_data`, each from top to bottom.
 
-`train`, `evaluate`, `predict` and `check_data` are what the scripts call. The parts they are made of are taken
-from here by whatever else measures or compiles the real thing.
+With `parts.py`, which builds what they are made of, the only file that takes a Config apart.
 """
 
 import contextlib
@@ -12,40 +11,24 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from absl import logging
 
 from flowers_tpu import config as config_lib
-from flowers_tpu import console, distribution, files, progress, quiet, run_directory
+from flowers_tpu import console, files, parts, progress, quiet, run_directory
 from flowers_tpu.config import Config
-from flowers_tpu.data import augment, check, classes, example, order, pipeline, records, verify
+from flowers_tpu.data import check, pipeline, records, verify
 from flowers_tpu.distribution import Devices
 from flowers_tpu.errors import RequestError, RunError
 from flowers_tpu.evaluation import predictions, scores, submission
 from flowers_tpu.interruption import Interruption
 from flowers_tpu.models.backbones import check_backbone
-from flowers_tpu.models.classifier import Classifier, build_classifier
+from flowers_tpu.models.classifier import Classifier
 from flowers_tpu.run_directory import RunDirectory
-from flowers_tpu.training import compiled, loop, losses, metrics, optimizers, schedule, steps
+from flowers_tpu.training import compiled, loop
 from flowers_tpu.training.checkpoints import Checkpoints, restore_best_weights
-from flowers_tpu.training.state import Progress, TrainState, step_counter
+from flowers_tpu.training.state import TrainState
 
 _SCORES = "scores.json"
 _BAD_RECORDS = "bad_records.csv"
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """A data set, read and checked.
-
-    Attributes:
-        folder: holds `train/`, `val/` and `test/`.
-        class_names: by label.
-        splits: by name.
-    """
-
-    folder: str
-    class_names: tuple[str, ...]
-    splits: dict[str, records.Split]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +45,7 @@ class Job:
 
     config: Config
     devices: Devices
-    data: Data
+    data: parts.Data
     classifier: Classifier
     run: RunDirectory
 
@@ -93,7 +76,7 @@ class Job:
         """Returns the logits of a split in file order, `[examples, classes]` float32."""
         return predictions.predict(
             self.predict_step,
-            iterate(eval_batches(self.config, self.devices.strategy, split)),
+            parts.iterate(parts.eval_batches(self.config, self.devices.strategy, split)),
             split.size,
             title=f"predicting {split.name}",
             interruption=interruption,
@@ -105,8 +88,8 @@ def train(given: Config) -> None:
     run = RunDirectory(given.run_dir)
     run.check_usable()
     check_backbone(given.backbone, image_size=given.image_size, alpha=given.alpha)
-    devices = choose_devices(given)
-    config = resolve(given, devices)
+    devices = parts.choose_devices(given)
+    config = parts.resolve(given, devices)
     if run.is_run():
         run.lock()
     if run.is_run() and not given.overwrite:
@@ -115,9 +98,9 @@ def train(given: Config) -> None:
             progress.say(f"{run.path} is finished; --overwrite begins anew.")
             console.print_scores(run, run.read_json(_SCORES))
             return
-    data = load_data(config)
-    plan = make_plan(config, data)
-    state = make_state(config, devices.strategy, plan)
+    data = parts.load_data(config)
+    plan = parts.make_plan(config, data)
+    state = parts.make_state(config, devices.strategy, plan)
     if given.overwrite:
         run.remove()
     if not run.is_run():
@@ -162,8 +145,10 @@ def check_data(config: Config) -> None:
     Raises:
         RequestError: something is.
     """
-    folder = _data_folder(config)
-    report = check.check(folder, config.image_size, len(_class_names(config, folder)))
+    with quiet.without_chatter():
+        tf.config.list_logical_devices()  # starts TensorFlow
+    folder = parts.data_folder(config)
+    report = check.check(folder, config.image_size, len(parts.class_names(config, folder)))
     for problem in report.problems:
         progress.say(problem)
     progress.say(f"\n{report.summary.to_string(index=False)}\n")
@@ -211,227 +196,9 @@ def with_flags_of_run(config: Config, given: set[str]) -> Config:
     return dataclasses.replace(trained, **changes)
 
 
-def choose_devices(config: Config) -> Devices:
-    """Chooses what to run on."""
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    with quiet.without_chatter():
-        return distribution.choose_devices(
-            tpu=config.tpu, replicas=config.replicas, require_tpu=config.require_tpu
-        )
-
-
-def resolve(config: Config, devices: Devices) -> Config:
-    """Replaces what a configuration leaves open by what it comes to on these devices.
-
-    Raises:
-        RequestError: the replicas do not divide the global batch.
-    """
-    batch = config.global_batch_size or config.batch_size_per_replica * devices.replicas
-    if batch % devices.replicas:
-        raise RequestError(
-            f"--global_batch_size={batch}: is not divided by {devices.replicas} replicas; use a "
-            "multiple of them, or another number of replicas"
-        )
-    precision = config.precision
-    if precision == "auto":
-        precision = "bfloat16" if devices.kind == "TPU" else "float32"
-    return dataclasses.replace(
-        config,
-        global_batch_size=batch,
-        batch_size_per_replica=batch // devices.replicas,
-        precision=precision,
-    )
-
-
-def load_data(config: Config, splits: tuple[str, ...] = records.SPLITS) -> Data:
-    """Finds and checks a data set, drawing the example first where that is asked for."""
-    folder = _data_folder(config)
-    names = _class_names(config, folder)
-    read = functools.partial(records.read_split, folder, bad_records=config.bad_records)
-    data = Data(folder, names, {s: read(s, config.image_size, len(names)) for s in splits})
-    for split in data.splits.values():
-        if split.left_out:
-            progress.say(f"{split.name}: {split.left_out:,} bad records are left out")
-    if "test" in splits:
-        try:
-            submission.check_ids(folder, data.splits["test"].ids)
-        except RequestError as error:
-            if not data.splits["test"].left_out:
-                raise
-            logging.warning("%s; without the records left out the submission is incomplete", error)
-    return data
-
-
-def make_plan(config: Config, data: Data) -> loop.Plan:
-    """Works out every number of a run; the configuration is resolved.
-
-    Raises:
-        RequestError: there are fewer training photos than a global batch has.
-    """
-    split, batch = data.splits["train"], config.global_batch_size
-    steps_per_epoch = split.size // batch
-    if not steps_per_epoch:
-        raise RequestError(
-            f"the training split has {split.size} photos, fewer than the global batch of {batch}; "
-            "lower --batch_size_per_replica or --global_batch_size"
-        )
-    weights = None
-    if config.class_weights == "balanced":
-        weights = losses.balanced_class_weights(split.labels, len(data.class_names))
-    return loop.Plan(
-        num_classes=len(data.class_names),
-        global_batch_size=batch,
-        steps_per_epoch=steps_per_epoch,
-        warmup_epochs=config.warmup_epochs,
-        epochs=config.epochs,
-        rates=learning_rates(config, steps_per_epoch),
-        early_stopping_patience=config.early_stopping_patience,
-        seed=config.seed,
-        objective=steps.Objective(
-            label_smoothing=config.label_smoothing,
-            class_weights=weights,
-            l2=config.l2,
-            clip_norm=config.clip_norm,
-        ),
-        steps_per_loop=config.steps_per_loop,
-        checkpoint_every_steps=config.checkpoint_every_steps,
-        checkpoint_every_seconds=config.checkpoint_every_minutes * 60,
-        on_nan=config.on_nan,
-    )
-
-
-def learning_rates(config: Config, steps_per_epoch: int) -> np.ndarray:
-    """Returns the rate of every step of a resolved run, warm-up first, `[steps]` float32."""
-    batch = config.global_batch_size
-    warmup = schedule.constant(
-        schedule.scaled(config.warmup_learning_rate, batch), config.warmup_epochs * steps_per_epoch
-    )
-    peak = schedule.scaled(config.learning_rate, batch)
-    times = schedule.times(config.epochs, steps_per_epoch, config.lr_granularity)
-    ramp = {
-        "peak": peak,
-        "start": config.lr_start,
-        "minimum": config.lr_min,
-        "rampup_epochs": config.lr_rampup_epochs,
-    }
-    if config.lr_schedule == "ramp_decay":
-        finetune = schedule.ramp_decay(
-            times, **ramp, sustain_epochs=config.lr_sustain_epochs, decay=config.lr_decay
-        )
-    elif config.lr_schedule == "cosine":
-        finetune = schedule.cosine(times, **ramp, total_epochs=config.epochs)
-    else:
-        finetune = schedule.constant(peak, len(times))
-    return np.concatenate([warmup, finetune])
-
-
-def make_classifier(config: Config, num_classes: int) -> Classifier:
-    """Builds the model of a resolved configuration; call it under the strategy's scope."""
-    return build_classifier(
-        backbone=config.backbone,
-        num_classes=num_classes,
-        image_size=config.image_size,
-        weights=config.weights,
-        alpha=config.alpha,
-        dropout=config.dropout,
-        batch_norm=config.batch_norm,
-        precision=config.precision,
-        seed=config.seed,
-    )
-
-
-def make_state(config: Config, strategy: tf.distribute.Strategy, plan: loop.Plan) -> TrainState:
-    """Builds the state of a run before its first step."""
-    with strategy.scope():
-        classifier = make_classifier(config, plan.num_classes)
-        step = step_counter()
-        make_optimizer = functools.partial(
-            optimizers.make_optimizer,
-            config.optimizer,
-            lambda: tf.gather(tf.constant(plan.rates), step),
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
-        return TrainState(
-            classifier,
-            warmup_optimizer=make_optimizer(classifier.head.trainable_variables),
-            finetune_optimizer=make_optimizer(classifier.model.trainable_variables),
-            step=step,
-            progress=Progress(metrics.empty(plan.num_classes)),
-        )
-
-
-def train_batches(
-    config: Config, strategy: tf.distribute.Strategy, split: records.Split, plan: loop.Plan,
-    first_step: int,
-) -> tf.distribute.DistributedDataset | tf.data.Dataset:  # fmt: skip
-    """The distributed training batches from a step on."""
-    dataset = pipeline.train_dataset(
-        split,
-        image_size=config.image_size,
-        global_batch_size=plan.global_batch_size,
-        local_batch_size=config.batch_size_per_replica,
-        augmentation=augment.Augmentation(
-            flip_left_right=config.flip_left_right,
-            flip_up_down=config.flip_up_down,
-            saturation=(config.saturation_lower, config.saturation_upper),
-            crop_min=config.crop_min,
-        ),
-        seed=config.seed,
-        shuffle_buffer=config.shuffle_buffer,
-        first_step=first_step,
-        num_steps=len(plan.rates),
-    )
-    return pipeline.distribute(strategy, dataset)
-
-
-def ids_of_step(config: Config, split: records.Split, step: int) -> list[str]:
-    """Returns the ids of the photos that a training step sees, without reading anything."""
-    batch = config.global_batch_size
-    epoch, position = divmod(step, split.size // batch)
-    indices = order.epoch_indices(
-        [shard.count for shard in split.shards],
-        seed=config.seed,
-        epoch=epoch,
-        shuffle_buffer=config.shuffle_buffer,
-    )
-    return list(split.ids[indices[position * batch : (position + 1) * batch]])
-
-
-def eval_batches(
-    config: Config, strategy: tf.distribute.Strategy, split: records.Split
-) -> tf.distribute.DistributedDataset | tf.data.Dataset:
-    """The distributed batches of a split in file order, filled up with weight 0."""
-    dataset = pipeline.eval_dataset(
-        split,
-        image_size=config.image_size,
-        global_batch_size=config.global_batch_size,
-        local_batch_size=config.batch_size_per_replica,
-    )
-    return pipeline.distribute(strategy, dataset)
-
-
-def iterate(batches: tf.distribute.DistributedDataset | tf.data.Dataset) -> Iterator:
-    """Returns an iterator over batches."""
-    with quiet.without_chatter():
-        return iter(batches)
-
-
-def _data_folder(config: Config) -> str:
-    if config.data_dir == "example":
-        return example.example_data_dir(config.image_size)
-    return records.data_folder(config.data_dir, config.image_size)
-
-
-def _class_names(config: Config, folder: str) -> tuple[str, ...]:
-    if config.classes:
-        return classes.read_classes(config.classes)
-    path = files.join(folder, "classes.txt")
-    return classes.read_classes(path) if tf.io.gfile.exists(path) else classes.FLOWERS
-
-
-def _list_bad_records(config: Config, run: RunDirectory, data: Data, *, as_begun: bool) -> None:
+def _list_bad_records(
+    config: Config, run: RunDirectory, data: parts.Data, *, as_begun: bool
+) -> None:
     """Writes what is left out of the splits; `as_begun`: which must be what was left out before."""
     if config.bad_records == "fail":
         return
@@ -455,7 +222,7 @@ def _as_begun(run: RunDirectory, given: Config, config: Config, devices: Devices
     kept = dataclasses.replace(
         config, global_batch_size=begun.global_batch_size, precision=begun.precision
     )
-    return resolve(kept, devices)
+    return parts.resolve(kept, devices)
 
 
 def _open_run(given: Config, splits: tuple[str, ...]) -> Job:
@@ -474,13 +241,13 @@ def _open_run(given: Config, splits: tuple[str, ...]) -> Job:
         )
     if given.precision == "auto":
         given = dataclasses.replace(given, precision=resolved.precision)
-    devices = choose_devices(given)
+    devices = parts.choose_devices(given)
     # The checkpoint fills every weight.
-    config = resolve(dataclasses.replace(given, weights="none"), devices)
-    data = load_data(config, splits)
+    config = parts.resolve(dataclasses.replace(given, weights="none"), devices)
+    data = parts.load_data(config, splits)
     _list_bad_records(config, run, data, as_begun=False)
     with devices.strategy.scope():
-        classifier = make_classifier(config, len(data.class_names))
+        classifier = parts.make_classifier(config, len(data.class_names))
     if not restore_best_weights(files.join(run.checkpoints, "best"), classifier):
         raise RequestError(
             f"--run_dir={run.path}: has no best checkpoint yet; scripts/train.py continues the run"
@@ -494,13 +261,13 @@ def _fit(
 ) -> None:  # fmt: skip
     strategy, config, val = job.devices.strategy, job.config, job.data.splits["val"]
     eval_steps = compiled.compile_eval_steps(strategy, job.classifier.model)
-    val_batches = eval_batches(config, strategy, val)
+    val_batches = parts.eval_batches(config, strategy, val)
 
     def validate() -> dict[str, float]:
         with progress.bar(val.size, "validation") as bar:
             return loop.evaluate(
                 eval_steps,
-                iterate(val_batches),
+                parts.iterate(val_batches),
                 pipeline.eval_steps(val.size, plan.global_batch_size),
                 plan.num_classes,
                 on_steps=lambda n: bar.update(n * plan.global_batch_size),
@@ -520,12 +287,12 @@ def _fit(
         train_steps=lambda stage: compiled.compile_train_steps(
             strategy, state, stage, plan.seed, plan.objective
         ),
-        train_iterator=lambda step: iterate(
-            train_batches(config, strategy, job.data.splits["train"], plan, step)
+        train_iterator=lambda step: parts.iterate(
+            parts.train_batches(config, strategy, job.data.splits["train"], plan, step)
         ),
         validate=validate,
         on_epoch=on_epoch,
-        ids_of_step=functools.partial(ids_of_step, config, job.data.splits["train"]),
+        ids_of_step=functools.partial(parts.ids_of_step, config, job.data.splits["train"]),
         interruption=interruption,
     )
     # A run that was killed between its last checkpoint and this table is finished all the same.

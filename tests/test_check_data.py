@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from flowers_tpu import experiment
+from flowers_tpu import experiment, parts
 from flowers_tpu.config import Config
 from flowers_tpu.data import records
 from flowers_tpu.errors import RequestError, RunError
@@ -72,7 +72,7 @@ def cut_photo(number):
 def test_a_sound_data_set(tmp_path):
     write_data_set(tmp_path)
     code, out, err = check_data(tmp_path)
-    assert code == 0, out + err
+    assert (code, err) == (0, "")
     rows = [line.split() for line in out.splitlines() if line.strip()]
     assert rows[:4] == [
         ["split", "shards", "records", "bad", "duplicates"],
@@ -271,9 +271,9 @@ def test_ids_of_a_step_are_those_it_sees(tmp_path, make_strategy):
     config = make_config(data, tmp_path / "run", bad_records="skip", global_batch_size=8)
     split = records.read_split(str(data), "train", SIZE, 3, bad_records="skip")
     label_of = dict(zip(split.ids, split.labels, strict=True))
-    plan = experiment.make_plan(config, experiment.Data("", ("a", "b", "c"), {"train": split}))
-    batches = iter(experiment.train_batches(config, make_strategy(1), split, plan, 0))
+    plan = parts.make_plan(config, parts.Data("", ("a", "b", "c"), {"train": split}))
+    batches = iter(parts.train_batches(config, make_strategy(1), split, plan, 0))
     for step in range(4):
-        ids = experiment.ids_of_step(config, split, step)
+        ids = parts.ids_of_step(config, split, step)
         labels = np.concatenate([next(batches)["label"].numpy() for _ in range(2)])
         assert [label_of[example_id] for example_id in ids] == labels.tolist()

@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl import flags
 
 from flowers_tpu import config as config_lib
-from flowers_tpu import experiment
+from flowers_tpu import parts
 from flowers_tpu.config import Config
 from flowers_tpu.data import records
 from flowers_tpu.distribution import Devices
@@ -30,14 +30,14 @@ def devices(replicas: int, kind: str = "TPU") -> Devices:
 @pytest.mark.parametrize("name", ["notebook_vgg16", "notebook_b6"])
 def test_the_notebooks_numbers(name):
     """On 8 replicas: 128 photos a step, 99 steps an epoch, 3 epochs of warm-up, then 20."""
-    config = experiment.resolve(from_flagfile(f"scripts/flagfiles/{name}.flags"), devices(8))
+    config = parts.resolve(from_flagfile(f"scripts/flagfiles/{name}.flags"), devices(8))
     assert (config.global_batch_size, config.image_size, config.seed) == (128, 512, 0)
     assert (config.early_stopping_patience, config.precision) == (5, "bfloat16")
     split = records.Split(
         "train", (), np.arange(COMPETITION).astype(str), np.zeros(COMPETITION, np.int32)
     )
     names = tuple(str(n) for n in range(104))
-    plan = experiment.make_plan(config, experiment.Data("", names, {"train": split}))
+    plan = parts.make_plan(config, parts.Data("", names, {"train": split}))
     assert (plan.steps_per_epoch, plan.warmup_epochs, plan.epochs) == (99, 3, 20)
     by_epoch = plan.rates.reshape(23, 99)
     assert (by_epoch == by_epoch[:, :1]).all(), "a staircase"
@@ -70,40 +70,40 @@ def test_the_notebooks_numbers(name):
 @pytest.mark.parametrize("name", ["quickstart", "oxford102", "notebook_vgg16", "notebook_b6"])
 def test_every_flagfile_is_valid_and_says_what_it_gives(name):
     path = f"scripts/flagfiles/{name}.flags"
-    config = experiment.resolve(from_flagfile(path), devices(1, "CPU"))
-    assert len(experiment.learning_rates(config, 10)) == (config.warmup_epochs + config.epochs) * 10
+    config = parts.resolve(from_flagfile(path), devices(1, "CPU"))
+    assert len(parts.learning_rates(config, 10)) == (config.warmup_epochs + config.epochs) * 10
     with open(path) as file:
         assert f"scripts/train.py --tpu=local --flagfile={path}" in file.read()
 
 
 def test_resolve():
     config = Config(batch_size_per_replica=8)
-    on_tpu = experiment.resolve(config, devices(8))
+    on_tpu = parts.resolve(config, devices(8))
     assert (on_tpu.global_batch_size, on_tpu.precision) == (64, "bfloat16")
-    on_cpu = experiment.resolve(config, devices(2, "CPU"))
+    on_cpu = parts.resolve(config, devices(2, "CPU"))
     assert (on_cpu.global_batch_size, on_cpu.precision) == (16, "float32")
-    given = experiment.resolve(Config(global_batch_size=24), devices(3))
+    given = parts.resolve(Config(global_batch_size=24), devices(3))
     assert (given.global_batch_size, given.batch_size_per_replica) == (24, 8)
-    with pytest.raises(RequestError, match="--global_batch_size=24: is not divided by 5 replicas"):
-        experiment.resolve(Config(global_batch_size=24), devices(5))
+    with pytest.raises(RequestError, match="--global_batch_size=24: is not divisible by 5 replicas"):
+        parts.resolve(Config(global_batch_size=24), devices(5))
 
 
 def test_fewer_photos_than_a_batch(tmp_path):
     write_data_set(tmp_path, train=7)
-    config = experiment.resolve(
+    config = parts.resolve(
         Config(data_dir=str(tmp_path), image_size=32, batch_size_per_replica=8), devices(1)
     )
-    data = experiment.load_data(config)
+    data = parts.load_data(config)
     with pytest.raises(RequestError, match="7 photos, fewer than the global batch of 8"):
-        experiment.make_plan(config, data)
+        parts.make_plan(config, data)
 
 
 def test_balanced_class_weights_come_from_the_labels(tmp_path):
     write_data_set(tmp_path, train=30)
     config = Config(data_dir=str(tmp_path), image_size=32, class_weights="balanced")
-    config = experiment.resolve(config, devices(1))
-    data = experiment.load_data(config)
-    weights = experiment.make_plan(config, data).objective.class_weights
+    config = parts.resolve(config, devices(1))
+    data = parts.load_data(config)
+    weights = parts.make_plan(config, data).objective.class_weights
     counts = np.bincount(data.splits["train"].labels, minlength=3)
     np.testing.assert_allclose(weights, 30 / (3 * counts), rtol=1e-6)
 
@@ -111,10 +111,10 @@ def test_balanced_class_weights_come_from_the_labels(tmp_path):
 def test_class_names(tmp_path):
     write_data_set(tmp_path)
     config = Config(data_dir=str(tmp_path), image_size=32)
-    assert experiment.load_data(config).class_names == ("class 0", "class 1", "class 2")
+    assert parts.load_data(config).class_names == ("class 0", "class 1", "class 2")
     (tmp_path / "two.txt").write_text("a\nb\n")
     with pytest.raises(RequestError, match=r"train.*label 2, expected 0 to 1"):
-        experiment.load_data(dataclasses.replace(config, classes=str(tmp_path / "two.txt")))
+        parts.load_data(dataclasses.replace(config, classes=str(tmp_path / "two.txt")))
     (tmp_path / "classes.txt").unlink()
-    names = experiment.load_data(config).class_names
+    names = parts.load_data(config).class_names
     assert len(names) == 104 and names[0] == "pink primrose"
