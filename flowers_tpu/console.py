@@ -18,12 +18,15 @@ def print_plan(
     """Prints the resolved numbers of a run."""
     counts = parameter_counts(classifier)
     rows = [
-        ("devices", f"{describe(devices)}, {config.precision}"),
+        (
+            "devices",
+            f"{describe(devices)}, global batch {plan.global_batch_size}, {config.precision}",
+        ),
         ("data", f"{config.data_dir}, {plan.num_classes} classes, {config.image_size} px"),
         ("photos", ", ".join(f"{size:,} {name}" for name, size in photos.items())),
         (
             "batch",
-            f"{plan.global_batch_size} photos ({config.batch_size_per_replica} per replica), "
+            f"{config.batch_size_per_replica} photos per replica, "
             f"{plan.steps_per_epoch:,} steps per epoch",
         ),
         (

@@ -84,7 +84,9 @@ def test_resolve():
     assert (on_cpu.global_batch_size, on_cpu.precision) == (16, "float32")
     given = parts.resolve(Config(global_batch_size=24), devices(3))
     assert (given.global_batch_size, given.batch_size_per_replica) == (24, 8)
-    with pytest.raises(RequestError, match="--global_batch_size=24: is not divisible by 5 replicas"):
+    with pytest.raises(
+        RequestError, match="--global_batch_size=24: is not divisible by 5 replicas"
+    ):
         parts.resolve(Config(global_batch_size=24), devices(5))
 
 
@@ -118,3 +120,24 @@ def test_class_names(tmp_path):
     (tmp_path / "classes.txt").unlink()
     names = parts.load_data(config).class_names
     assert len(names) == 104 and names[0] == "pink primrose"
+
+
+def test_the_optimizers_take_the_rate_of_the_step(tmp_path):
+    write_data_set(tmp_path)
+    config = parts.resolve(
+        Config(
+            data_dir=str(tmp_path),
+            image_size=32,
+            backbone="small_cnn",
+            weights="none",
+            batch_size_per_replica=8,
+            lr_granularity="step",
+        ),
+        devices(1, "CPU"),
+    )
+    plan = parts.make_plan(config, parts.load_data(config))
+    state = parts.make_state(config, tf.distribute.get_strategy(), plan)
+    for step in (0, 8, 9, 14, len(plan.rates) - 1):
+        state.step.assign(step)
+        for optimizer in (state.warmup_optimizer, state.finetune_optimizer):
+            assert float(optimizer._get_hyper("learning_rate")) == plan.rates[step]

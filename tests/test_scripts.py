@@ -64,7 +64,7 @@ def test_a_whole_run(finished, data):
     run_dir, out, err = finished
     assert "no TPU found" in err and "running on 2 CPU replicas instead" in err
     assert len(err.strip().splitlines()) == 1, err  # no chatter of TensorFlow
-    for text in ("26 train, 9 val, 5 test", "8 photos (4 per replica), 3 steps per epoch"):
+    for text in ("2 CPU replicas, global batch 8", "26 train, 9 val, 5 test", "3 steps per epoch"):
         assert text in out
     history = pd.read_csv(run_dir / "history.csv")
     assert list(history["stage"]) == ["warmup", "finetune", "finetune"]

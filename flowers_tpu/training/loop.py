@@ -141,15 +141,9 @@ def fit(
                 with pacer.timed(count):
                     sums, norm, finite = function(iterator, tf.constant(count, tf.int64), run.sums)
                     run.sums = _to_numpy(sums)
-                step = int(state.step.numpy())
                 if not finite:
-                    problem = _not_finite(plan, step, float(norm), ids_of_step(step))
-                    if plan.on_nan == "stop":
-                        raise RunError(f"{problem}. {_NOT_FINITE_HINT}")
-                    logging.warning("%s; skipped", problem)
-                    run.skipped.append(step)
-                    step += 1
-                    state.step.assign(step)
+                    _skip_or_stop(plan, state, float(norm), ids_of_step)
+                step = int(state.step.numpy())
                 photos += (step - before) * plan.global_batch_size
                 bar.update((step - before) * plan.global_batch_size)
                 bar.set_postfix(loss=f"{metrics.scores(run.sums)['loss']:.4f}")
@@ -233,11 +227,21 @@ _NOT_FINITE_HINT = (
 )
 
 
-def _not_finite(plan: Plan, step: int, norm: float, ids: list[str]) -> str:
-    return (
+def _skip_or_stop(
+    plan: Plan, state: TrainState, norm: float, ids_of_step: Callable[[int], list[str]]
+) -> None:
+    """Moves on from the step at which a compiled call ended, or raises."""
+    step = int(state.step.numpy())
+    ids = ", ".join(ids_of_step(step))
+    problem = (
         f"step {step} (epoch {step // plan.steps_per_epoch + 1}): loss or gradients are not finite "
-        f"(rate {plan.rates[step]:.3g}, gradient norm {norm}, photos {', '.join(ids)})"
+        f"(rate {plan.rates[step]:.3g}, gradient norm {norm}, photos {ids})"
     )
+    if plan.on_nan == "stop":
+        raise RunError(f"{problem}. {_NOT_FINITE_HINT}")
+    logging.warning("%s; skipped", problem)
+    state.progress.skipped.append(step)
+    state.step.assign(step + 1)
 
 
 def _to_numpy(sums: dict[str, tf.Tensor]) -> Sums:

@@ -216,5 +216,12 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, make_strategy):
     assert other.step.numpy() == 20
 
 
+def test_a_folder_that_cannot_be_written(tmp_path, make_strategy):
+    checkpoints = Checkpoints(str(tmp_path), linear_state(make_strategy(1)))
+    (tmp_path / "latest").write_text("a file where the folder should be")
+    with pytest.raises(RunError, match=r"latest: cannot save a checkpoint"):
+        checkpoints.save_latest()
+
+
 def linear_state(strategy):
     return make_state(strategy, backbone="linear")

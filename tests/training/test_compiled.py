@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from flowers_tpu.models.classifier import Classifier
+from flowers_tpu.models.dropout import StatelessDropout
 from flowers_tpu.training import compiled, metrics, optimizers, steps
 from flowers_tpu.training.state import Progress, TrainState, step_counter
 from tests.photos import batch, linear_classifier
@@ -107,3 +109,28 @@ def test_eval_and_predict_agree(make_strategy, replicas):
     confusion = np.zeros((CLASSES, CLASSES))
     np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
     np.testing.assert_array_equal(sums["confusion"], confusion)
+
+
+def test_dropout_differs_from_step_to_step_and_is_the_same_again(make_strategy):
+    strategy = make_strategy(2)
+    with strategy.scope():
+        plain = linear_classifier(CLASSES)
+        pooled = tf.keras.Input((12,))
+        logits = tf.keras.layers.Dense(CLASSES)(StatelessDropout(0.5)(pooled))
+        head = tf.keras.Model(pooled, logits)
+        images = plain.features.input
+        model = tf.keras.Model(images, head(plain.features(images)))
+        step = step_counter()
+        optimizer = optimizers.make_optimizer("sgd", lambda: tf.constant(0.0), head.variables)
+    classifier = Classifier(model, plain.features, head)
+    state = TrainState(classifier, optimizer, optimizer, step, Progress(metrics.empty(CLASSES)))
+    function = compiled.compile_train_steps(strategy, state, "warmup", 3, steps.Objective())
+
+    def loss_at(number):  # nothing moves: the rate is 0 and the batch always the first one
+        step.assign(number)
+        sums, *_ = function(batches(strategy, 1), tf.constant(1, tf.int64), metrics.empty(CLASSES))
+        return float(sums["loss"])
+
+    first = [loss_at(number) for number in (0, 1, 2)]
+    assert len(set(first)) == 3
+    assert [loss_at(number) for number in (0, 1, 2)] == first
