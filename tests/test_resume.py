@@ -97,7 +97,6 @@ def stop_and_continue(monkeypatch, config, *stops):
     experiment.train(config)
 
 
-@pytest.mark.core
 def test_two_runs_of_one_seed_are_the_same(whole, data, tmp_path):
     """Also with other steps per call, and with checkpoints within epochs."""
     config = make_config(data, tmp_path / "run", steps_per_loop=0, checkpoint_every_steps=2)

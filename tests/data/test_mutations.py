@@ -15,8 +15,6 @@ from flowers_tpu.data import augment, check, pipeline, records, verify
 from flowers_tpu.errors import RequestError
 from tests.data.test_bad_records import frame, jpeg, masked_crc, png, with_header_of
 
-pytestmark = pytest.mark.core
-
 SIZE = 16
 CLASSES = 5
 PER_SHARD = 2
