@@ -65,10 +65,10 @@ def make_plan(**changes):
     return loop.Plan(**values, rates=np.arange(total, dtype=np.float32))
 
 
-def fit(plan, losses, *, state=None, interruption=None, bad=()):
+def fit(plan, losses, *, state=None, checkpoints=None, interruption=None, bad=()):
     """Runs `fit` with validation losses as given; tells what happened."""
     state = state or TrainState(None, None, None, step_counter(), Progress(metrics.empty(2)))
-    checkpoints, calls, begins = Checkpoints(state), [], []
+    checkpoints, calls, begins = checkpoints or Checkpoints(state), [], []
 
     def train_steps(stage):
         def function(iterator, num_steps, sums):
@@ -140,9 +140,11 @@ def test_an_interruption_saves_and_the_run_goes_on_the_same(poll):
     plan = make_plan(epochs=2)
     expected, *_ = fit(plan, [3.0, 2.0, 1.0])
     state = TrainState(None, None, None, step_counter(), Progress(metrics.empty(2)))
+    checkpoints = Checkpoints(state)
     with pytest.raises(StoppedError):
-        fit(plan, [3.0, 2.0, 1.0], state=state, interruption=At(poll))
+        fit(plan, [3.0, 2.0, 1.0], state=state, checkpoints=checkpoints, interruption=At(poll))
     stopped_at = int(state.step.numpy())
+    assert checkpoints.latest[-1] == (stopped_at, len(state.progress.history)), "it was saved"
     _, _, _, begins = fit(plan, [3.0, 2.0, 1.0], state=state)
     assert begins == ([] if stopped_at == 15 else [stopped_at])
     assert state.progress.history == expected.progress.history
