@@ -1,6 +1,7 @@
 """From `--tpu`, `--replicas` and the devices there are to a `tf.distribute.Strategy`."""
 
 import dataclasses
+import json
 import os
 import socket
 
@@ -38,8 +39,10 @@ def choose_devices(*, tpu: str = "", replicas: int = 0, require_tpu: bool = Fals
         require_tpu: makes a missing TPU an error.
 
     Raises:
-        RequestError: no TPU was found although required, or the CPU cannot be split any more.
+        RequestError: no TPU was found although required, the CPU cannot be split any more, or
+            `TF_CONFIG` names several workers.
     """
+    _refuse_several_workers()
     if replicas:
         _split_cpu(replicas)
     if tpu:
@@ -109,6 +112,19 @@ def _without_tpu(replicas: int) -> Devices:
         return Devices(tf.distribute.MirroredStrategy(), "GPU", len(gpus))
     # One device needs no distribution; the default strategy places everything on it by itself.
     return Devices(tf.distribute.get_strategy(), "GPU" if gpus else "CPU", 1)
+
+
+def _refuse_several_workers() -> None:
+    """Each worker would train on its own, all of them into one run directory."""
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    except (ValueError, AttributeError) as error:
+        raise RequestError(f"TF_CONFIG: expected a JSON object, found {error}") from error
+    workers = [*cluster.get("chief", []), *cluster.get("worker", [])]
+    if len(workers) > 1:
+        raise RequestError(
+            f"TF_CONFIG: names {len(workers)} workers, but this version runs on one; unset it"
+        )
 
 
 def _split_cpu(replicas: int) -> None:

@@ -140,3 +140,15 @@ def test_a_tpus_address_needs_a_host_and_a_port(tpu):
 )
 def test_devices_are_described(kind, replicas, expected):
     assert distribution.describe(distribution.Devices(None, kind, replicas)) == expected
+
+
+def test_several_workers_are_refused(monkeypatch):
+    cluster = {"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(RequestError, match="TF_CONFIG: names 3 workers"):
+        distribution.choose_devices()
+    monkeypatch.setenv("TF_CONFIG", "{")
+    with pytest.raises(RequestError, match="TF_CONFIG: expected a JSON object"):
+        distribution.choose_devices()
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["b:1"]}}))
+    assert distribution.choose_devices().kind == "CPU"
