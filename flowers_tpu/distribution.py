@@ -8,7 +8,7 @@ import socket
 import tensorflow as tf
 from absl import logging
 
-from flowers_tpu.errors import RequestError
+from flowers_tpu.errors import RequestError, first_line
 
 TPU_SECONDS_TO_ANSWER = 10  # a remote TPU that does not accept a connection by then is not there
 
@@ -51,7 +51,7 @@ def choose_devices(*, tpu: str = "", replicas: int = 0, require_tpu: bool = Fals
             return Devices(strategy, "TPU", strategy.num_replicas_in_sync)
         except _NO_TPU as error:
             fallback = _without_tpu(replicas)
-            reason = _first_line(error)
+            reason = first_line(error).partition(". ")[0][:160]
             if require_tpu:
                 raise RequestError(
                     f"--tpu={tpu}: no TPU found ({reason}). {_TPU_HINT} Without --require_tpu this "
@@ -136,11 +136,5 @@ def _split_cpu(replicas: int) -> None:
         if len(tf.config.list_logical_devices("CPU")) < replicas:
             raise RequestError(
                 f"--replicas={replicas}: TensorFlow was used before the CPU could be split "
-                f"({_first_line(error)})"
+                f"({first_line(error)})"
             ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    """The gist of an error, without the addresses and tracebacks that some carry."""
-    text = str(error).strip().splitlines()
-    return (text[0].partition(". ")[0] if text else type(error).__name__)[:160]

@@ -1,4 +1,4 @@
-"""The ways a command can end other than well, each with its exit code."""
+"""The ways a command can end other than well, each with its exit code, and how one reads."""
 
 
 class RequestError(Exception):
@@ -21,3 +21,8 @@ class StoppedError(Exception):
     """Stopped by a signal; the work is saved and the same command continues. Exit code 143."""
 
     exit_code = 143
+
+
+def first_line(error: BaseException) -> str:
+    """The gist of an error, at most 200 characters: no addresses, no tracebacks."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
-TOP_K = 5
+from flowers_tpu.training.metrics import TOP_K
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import re
 import tensorflow as tf
 from absl import logging
 
-from flowers_tpu.errors import RunError
+from flowers_tpu.errors import RunError, first_line
 from flowers_tpu.models.classifier import Classifier
 from flowers_tpu.training.state import TrainState
 
@@ -122,7 +122,7 @@ def _damage(path: str) -> str | None:
             reader.get_tensor(name)
     # A data file that is cut short raises IndexError, everything else some OpError or ValueError.
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
-        return _first_line(error)
+        return first_line(error)
     return None
 
 
@@ -139,7 +139,7 @@ def _save(manager: tf.train.CheckpointManager, number: int | None = None) -> Non
         manager.save(checkpoint_number=number, options=_OPTIONS)
     except (tf.errors.OpError, OSError) as error:
         raise RunError(
-            f"{manager.directory}: cannot save a checkpoint ({_first_line(error)}). The earlier "
+            f"{manager.directory}: cannot save a checkpoint ({first_line(error)}). The earlier "
             "ones are intact; make room or give write access, and the same command continues"
         ) from error
 
@@ -153,13 +153,9 @@ def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
     except (AssertionError, ValueError) as error:
         raise RunError(
             f"{path}: this checkpoint belongs to another model or optimizer "
-            f"({_first_line(error)}); use the --run_dir and flags that it was made with"
+            f"({first_line(error)}); use the --run_dir and flags that it was made with"
         ) from error
 
 
 def _weights(classifier: Classifier) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(model=classifier.model)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
