@@ -1,0 +1,279 @@
+"""What a run's report is made of: its tables and pictures, from what the run wrote."""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from flowers_tpu.reports import calibration, confusion, curves, photos, predictions
+from flowers_tpu.reports.report import Picture, Section, Table
+
+SPLITS = {"val": "validation", "train": "training", "test": "test"}
+_EXAMPLES = 6  # pairs of confused classes that are shown
+_MISTAKEN = 3  # photos of each
+
+# The photos of the splits that are shown: by split, then by number in it, `[size, size, 3]` uint8.
+Album = Mapping[str, Mapping[int, np.ndarray]]
+
+
+def scores(values: Mapping[str, Mapping[str, float]]) -> Section:
+    """Returns the section of the scores, a row per split.
+
+    Args:
+        values: `scores.json`.
+    """
+    frame = pd.DataFrame(values).T.rename_axis("split").reset_index()
+    counts = {name: int for name in ("examples", "left_out") if name in frame}
+    frame = frame.fillna({"left_out": 0} if "left_out" in frame else {}).astype(counts)
+    frame["split"] = frame["split"].map(SPLITS)
+    frame.columns = [name.replace("_", " ").replace("f1", "F1") for name in frame.columns]
+    return Section("Scores", tables=(Table("Scores of the best weights", frame),))
+
+
+def training(history: pd.DataFrame) -> Section:
+    """Returns the section of the curves."""
+    best = curves.best_epoch(history)
+    row = history[history["epoch"] == best].iloc[0] if best else history.iloc[-1]
+    text = (
+        "Training figures are means over an epoch while its weights change, of augmented photos, "
+        "with dropout and label smoothing where they are used; validation has none of these. "
+        "Hence training loss may stay above validation loss."
+    )
+    pictures = []
+    for metric, (title, unit) in curves.METRICS.items():
+        names = [metric] if metric == "learning_rate" else [metric, f"val_{metric}"]
+        at_best = ", ".join(f"{name} {row[name]:.3g}" for name in names)
+        alt = f"{title} ({unit}) in {len(history)} epochs; in epoch {row['epoch']}: {at_best}"
+        draw = functools.partial(curves.curve, history, metric)
+        pictures.append(Picture(metric, alt, draw))
+    return Section("Training", text, pictures=tuple(pictures))
+
+
+def classes(reports: Mapping[str, pd.DataFrame]) -> Section:
+    """Returns the section of the scores per class.
+
+    Args:
+        reports: by split, `classification_report_*.csv`: columns `class`, `label` (empty for
+            averages), `precision`, `recall`, `f1-score` and `support`.
+    """
+    tables = []
+    for split, report in reports.items():
+        is_class = report["label"] != ""
+        rows = report[is_class].astype({"label": int}).rename(columns={"f1-score": "F1"})
+        averages = report[~is_class].rename(columns={"f1-score": "F1"})
+        tables.append(Table(f"Classes, {SPLITS[split]}", rows, averages))
+    text = "A click on a column's header sorts by it; once more, the other way."
+    return Section("Classes", text, tables=tuple(tables))
+
+
+def confusions(matrices: Mapping[str, pd.DataFrame]) -> Section:
+    """Returns the section of the confusion matrices.
+
+    Args:
+        matrices: by split, counts; rows are the truth, columns the prediction.
+    """
+    pictures = []
+    for split, matrix in matrices.items():
+        num_classes, title = len(matrix), SPLITS[split]
+        parts = confusion.parts(num_classes)
+        for number, rows in enumerate(parts, start=1):
+            first, last = matrix.index[rows][[0, -1]]
+            heading = f"Confusion, {title}, part {number} of {len(parts)}: {first} to {last}"
+            alt = f"Heatmap. {heading}. {_diagonal(matrix.iloc[rows, rows])}"
+            part = confusion.part(matrix, rows)
+            draw = functools.partial(confusion.heatmap, part, heading)
+            pictures.append(Picture(f"confusion_{split}_{number}", alt, draw, dpi=96, is_wide=True))
+        heading = f"Confusion, {title}, {num_classes} classes"
+        alt = f"Heatmap. {heading}. {_diagonal(matrix)}"
+        draw = functools.partial(confusion.heatmap, confusion.shares(matrix), heading)
+        pictures.append(Picture(f"confusion_{split}", alt, draw, dpi=110, is_wide=True))
+    text = "Each row shows what the photos of one class are taken for, and sums to 1."
+    if any("_1" in picture.name for picture in pictures):
+        text += (
+            " A part shows some of the classes, then, right of the line, the other classes they "
+            "are taken for most, and the sum of all the rest."
+        )
+    return Section("Confusion", text, pictures=tuple(pictures))
+
+
+def confused_pairs(
+    matrices: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataFrame], album: Album
+) -> Section:
+    """Returns the section of the classes confused most, with photos of validation.
+
+    Args:
+        matrices: by split, counts; rows are the truth, columns the prediction.
+        tables: by split, predictions; see `chosen`.
+        album: photos; those in `chosen`, at least.
+    """
+    pairs = {split: confusion.most_confused(matrix) for split, matrix in matrices.items()}
+    found = tuple(
+        Table(f"Most confused, {SPLITS[split]}", frame)
+        for split, frame in pairs.items()
+        if len(frame)
+    )
+    pictures = []
+    if examples := _examples(pairs["val"], tables):
+        shown = "; ".join(f"{true} taken for {predicted}" for true, predicted in examples)
+        alt = f"Photos of the most confused pairs of validation: {shown}"
+        draw = functools.partial(_confused_sheet, examples, tables["val"], album)
+        pictures.append(Picture("confused_pairs", alt, draw, dpi=120, is_photos=True, is_wide=True))
+    text = "Rows are photos of one class taken for another; count is their number, share that of "
+    text += "the true class's photos. The first two photos of a sheet's row are of the training "
+    text += "split: typical ones of the true and of the predicted class."
+    if not found:
+        text = "No photo of training or validation is taken for another class."
+    return Section("Confused pairs", text, found, tuple(pictures))
+
+
+def prediction_sheets(tables: Mapping[str, pd.DataFrame], album: Album, seed: int) -> Section:
+    """Returns the section of photos with their predictions.
+
+    Args:
+        tables: by split, predictions; see `chosen`.
+        album: photos; those in `chosen`, at least.
+        seed: of the random choice.
+    """
+    pictures = []
+    for split, table in tables.items():
+        for kind, rows in _sheets(table, seed).items():
+            title = f"{SPLITS[split].capitalize()}: {kind}"
+            alt = f"{title}. {'; '.join(predictions.titles(rows)[0])}".replace("\n", " ")
+            draw = functools.partial(_prediction_sheet, rows, album[split], title)
+            name = f"predictions_{split}_{kind.replace(' ', '_')}"
+            pictures.append(Picture(name, alt, draw, dpi=120, is_photos=True))
+    text = "Predicted name above each photo; in red, with the true name, where it is wrong."
+    return Section("Predictions", text, pictures=tuple(pictures))
+
+
+def calibrations(tables: Mapping[str, pd.DataFrame]) -> Section:
+    """Returns the section of how sure the model is, and how right.
+
+    Args:
+        tables: by split, predictions with the truth; see `chosen`.
+    """
+    pictures, rows = [], []
+    for split, table in tables.items():
+        confidence = table["confidence"].to_numpy()
+        right = (table["label"] == table["predicted_label"]).to_numpy()
+        bins = calibration.reliability(confidence, right)
+        error = calibration.expected_calibration_error(bins)
+        means = {"mean confidence": float(confidence.mean()), "accuracy": float(right.mean())}
+        rows.append({"split": SPLITS[split], "ECE": error, **means})
+        alt = f"Reliability diagram, {SPLITS[split]}: ECE {error:.3f}"
+        draw = functools.partial(calibration.reliability_diagram, bins, SPLITS[split])
+        pictures.append(Picture(f"reliability_{split}", alt, draw))
+        alt = f"Histogram of the confidence, {SPLITS[split]}: {right.sum()} right, "
+        alt += f"{(~right).sum()} wrong, mean confidence {confidence.mean():.3f}"
+        draw = functools.partial(calibration.confidence_histogram, confidence, right, SPLITS[split])
+        pictures.append(Picture(f"confidence_{split}", alt, draw))
+    text = (
+        f"ECE, the expected calibration error, is the mean gap between confidence and accuracy in "
+        f"{calibration.NUM_BINS} bins of equal width (Guo et al. 2017). Bars below the diagonal: "
+        "the model is surer than it is right. Label smoothing makes it less sure."
+    )
+    table = Table("Calibration", pd.DataFrame(rows))
+    return Section("Calibration", text, (table,), tuple(pictures))
+
+
+def configuration(flags: Mapping, defaults: Mapping, environment: Mapping) -> Section:
+    """Returns the section of the flags and of what the run ran on.
+
+    Args:
+        flags: resolved, by name.
+        defaults: of the flags.
+        environment: `environment.json`.
+    """
+    frame = pd.DataFrame(
+        [(f"--{name}", _plain(value), _plain(defaults[name])) for name, value in flags.items()],
+        columns=["flag", "value", "default"],
+    )
+    about = pd.DataFrame(
+        [(name.replace("_", " "), _plain(value)) for name, value in environment.items()],
+        columns=["", "value"],
+    )
+    changed = frame[frame["value"] != frame["default"]]
+    tables = (
+        Table("Flags that differ from their defaults", changed),
+        Table("Environment", about, folded=True),
+        Table("All flags", frame, folded=True),
+    )
+    return Section("Configuration", tables=tables)
+
+
+def chosen(
+    matrices: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataFrame], seed: int
+) -> dict[str, list[int]]:
+    """Returns which photos of each split the report shows, by number in the split.
+
+    Args:
+        matrices: by split, counts; rows are the truth, columns the prediction.
+        tables: by split, `predictions_*.csv`, each row labeled with its photo's number.
+        seed: of the random choice.
+    """
+    numbers = {
+        split: {n for rows in _sheets(table, seed).values() for n in rows.index}
+        for split, table in tables.items()
+    }
+    examples = _examples(confusion.most_confused(matrices["val"]), tables)
+    for train, val in examples.values():
+        numbers["train"].update(n for n in train if n is not None)
+        numbers["val"].update(val)
+    return {split: sorted(found) for split, found in numbers.items()}
+
+
+def _sheets(table: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
+    """The predictions that are shown of a split, by what they are chosen for."""
+    by_chance = {"random": predictions.random(table, seed)}
+    if "loss" in table:
+        return by_chance | {"highest loss": predictions.worst(table)}
+    return by_chance | {"least confident": predictions.least_confident(table)}
+
+
+def _prediction_sheet(rows: pd.DataFrame, pixels: Mapping[int, np.ndarray], title: str) -> Figure:
+    return predictions.sheet(rows, [pixels[number] for number in rows.index], title)
+
+
+def _examples(
+    pairs: pd.DataFrame, tables: Mapping[str, pd.DataFrame]
+) -> dict[tuple[str, str], tuple[list[int | None], list[int]]]:
+    """By pair of classes: a training photo of each, or None, and the mistaken validation photos."""
+    typical = confusion.typical(tables["train"])
+    return {
+        (true, predicted): (
+            [typical.get(true), typical.get(predicted)],
+            confusion.confused_photos(tables["val"], true, predicted, _MISTAKEN),
+        )
+        for true, predicted in pairs[["true", "predicted"]][:_EXAMPLES].to_numpy()
+    }
+
+
+def _confused_sheet(examples: Mapping, table: pd.DataFrame, album: Album) -> Figure:
+    most = max(len(val) for _, val in examples.values())
+    blank = np.full((1, 1, 3), 255, np.uint8)
+    pixels, texts, rows = [], [], []
+    for (true, predicted), (train, val) in examples.items():
+        rows.append(f"{true}, taken for {predicted}")
+        lacking = most - len(val)
+        pixels += [blank if number is None else album["train"][number] for number in train]
+        pixels += [album["val"][number] for number in val] + [blank] * lacking
+        texts += [f"train: {true}", f"train: {predicted}"]
+        texts += [f"{100 * sure:.0f}% sure" for sure in table.loc[val, "confidence"]]
+        texts += [""] * lacking
+    title = "Most confused pairs of validation"
+    return photos.sheet(pixels, texts, columns=2 + most, title=title, row_titles=rows)
+
+
+def _diagonal(matrix: pd.DataFrame) -> str:
+    right = int(np.trace(matrix.to_numpy()))
+    return f"{right} photos on the diagonal, as they should be"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items() if inner is not None)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " ".join(str(inner) for inner in value)
+    return str(value)

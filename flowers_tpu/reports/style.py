@@ -1,0 +1,143 @@
+"""How every picture looks: colours, figures without a display, and PNG files."""
+
+import functools
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+from matplotlib import font_manager, textpath
+from matplotlib.figure import Figure
+
+from flowers_tpu import files
+
+# Okabe and Ito's palette, which people with any kind of colour vision can tell apart
+# (https://jfly.uni-koeln.de/color/).
+TRAIN = "#0072B2"
+VAL = "#E69F00"
+TEST = "#CC79A7"
+RIGHT = "#009E73"
+WRONG = "#D55E00"
+ACCENT = "#56B4E9"
+GREY = "#6E6E6E"  # dark enough for text on white
+SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
+
+DPI = 120
+_PAD = 0.07  # inches around the axes and at the edges
+
+_RC = {
+    "axes.axisbelow": True,
+    "axes.grid": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "white",
+    "grid.color": "#DDDDDD",
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+}
+
+
+def figure(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:
+    """Returns a figure with its axes, of no window and no global state.
+
+    Args:
+        width: inches.
+        height: inches.
+        **subplots: of `Figure.subplots`: `nrows`, `ncols`, `squeeze`, `sharex`, `width_ratios`, …
+
+    Returns:
+        The figure, laid out so that labels do not overlap, and what `Figure.subplots` gives: an
+        axes, or an array of them.
+    """
+    with matplotlib.rc_context(_RC):
+        drawn = Figure(figsize=(width, height), layout="constrained")
+        drawn.get_layout_engine().set(w_pad=_PAD, h_pad=_PAD)
+        return drawn, drawn.subplots(**subplots)
+
+
+def png(drawn: Figure, dpi: float = DPI) -> bytes:
+    """Returns a figure as a PNG; equal figures give equal bytes.
+
+    Args:
+        drawn: the figure.
+        dpi: dots per inch of its size.
+    """
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def save(drawn: Figure, path: str) -> None:
+    """Writes a figure to a PNG file, whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    files.write_atomically(path, png(drawn))
+
+
+def show(pictures: Mapping[str, bytes]) -> bool:
+    """Opens PNGs in windows, and waits until all are closed; False where there is no display.
+
+    Args:
+        pictures: the files' contents, by the titles of the windows.
+    """
+    from matplotlib import pyplot  # only here: it chooses a backend, for the whole process
+
+    try:
+        windows = [pyplot.figure(title, layout="constrained") for title in pictures]
+    except ImportError:  # a backend that the environment names, and that is not installed
+        return False
+    if any(window.canvas.required_interactive_framework is None for window in windows):
+        pyplot.close("all")
+        return False
+    for window, content in zip(windows, pictures.values(), strict=True):
+        axes = window.subplots()
+        axes.imshow(pyplot.imread(io.BytesIO(content), format="png"))
+        axes.set_axis_off()
+    pyplot.show(block=True)
+    return True
+
+
+def plain(text: str) -> str:
+    """Returns text in which dollar signs are no formula, for labels made of class names."""
+    return text.replace("$", r"\$")
+
+
+def wrapped(text: str, width: float, size: float) -> list[str]:
+    """Breaks text into lines that fit, at spaces where that is possible.
+
+    Args:
+        text: line breaks in it are kept.
+        width: of a line, inches.
+        size: of the font, points.
+    """
+    lines: list[str] = []
+    for paragraph in text.splitlines():
+        line = ""
+        for word in paragraph.split():
+            if line and text_width(f"{line} {word}", size) <= width:
+                line = f"{line} {word}"
+                continue
+            if line:
+                lines.append(line)
+            while len(word) > 1 and text_width(word, size) > width:
+                fits = max(
+                    1, sum(text_width(word[: n + 1], size) <= width for n in range(len(word)))
+                )
+                lines.append(word[:fits])
+                word = word[fits:]
+            line = word
+        lines.append(line)
+    return lines
+
+
+def text_width(text: str, size: float) -> float:
+    """Returns the width of a line of text in the plots' font, inches; `size` in points."""
+    return _width_at_100_points(text) * size / 100
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _width_at_100_points(text: str) -> float:
+    font = font_manager.FontProperties(size=100)
+    return textpath.text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
