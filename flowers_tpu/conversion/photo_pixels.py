@@ -1,0 +1,143 @@
+"""From a photo as a camera or a program left it to square sRGB JPEGs."""
+
+import functools
+import io
+from typing import NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageOps
+
+# No TensorFlow here: photos are converted in threads of Pillow's own code.
+
+_WHITE = (255, 255, 255)  # behind what is transparent
+_GREY = (128, 128, 128)  # around a padded photo; what most networks scale to about zero
+_TURNED = range(5, 9)  # the EXIF orientations that exchange width and height
+# A JPEG may be decoded at a half, quarter or eighth of its size, as long as it stays so many times
+# as large as what is made of it.
+_DECODED_AT_LEAST = 2
+# Between sizes further apart than this, whole blocks of pixels are averaged first.
+_REDUCING_GAP = 3.0
+
+
+class Style(NamedTuple):
+    """What is made of every photo."""
+
+    sizes: tuple[int, ...]  # sides of the squares, pixels
+    crop: str  # center: the largest square in the middle; pad: the whole photo, grey around it
+    quality: int  # of the JPEGs, 1 to 100
+
+
+class Rendered(NamedTuple):
+    """A photo that was converted."""
+
+    jpegs: dict[int, bytes]  # by size
+    width: int  # of the photo as it is looked at, pixels
+    height: int
+
+
+def render(path: str, style: Style) -> Rendered:
+    """Reads a photo once and makes a square JPEG of each size of it.
+
+    The EXIF orientation is honoured, colours are converted to sRGB where the photo has a profile,
+    transparent pixels are laid on white, and of several frames the first is taken. Nothing but
+    pixels goes on: no EXIF (which may say where a photo was taken), no comments, no thumbnails.
+
+    Raises:
+        Exception: of any kind, since Pillow's readers raise what they please at damaged files;
+            also at photos of over twice `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    with Image.open(path, formats=_formats()) as image:
+        width, height = image.size
+        side = max(style.sizes) * _DECODED_AT_LEAST
+        factor = side / (min(width, height) if style.crop == "center" else max(width, height))
+        if factor < 1:
+            image.draft(None, (round(width * factor), round(height * factor)))
+        if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
+            width, height = height, width
+        pixels = _to_srgb(ImageOps.exif_transpose(image))
+    square = _crop if style.crop == "center" else _pad
+    jpegs = {size: _encode(square(pixels, size), style.quality) for size in style.sizes}
+    return Rendered(jpegs, width, height)
+
+
+def is_enlarged(photo: Rendered, size: int, crop: str) -> bool:
+    """Whether a photo had fewer pixels than the square that was made of it."""
+    return (min if crop == "center" else max)(photo.width, photo.height) < size
+
+
+@functools.cache
+def file_endings() -> frozenset[str]:
+    """Returns the endings of names (`.jpg`) of what Pillow can read."""
+    formats = _formats()
+    return frozenset(e for e, name in Image.registered_extensions().items() if name in formats)
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """All formats but PostScript, which Pillow would give to another program to run."""
+    Image.init()
+    return tuple(sorted(set(Image.OPEN) - {"EPS"}))
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Returns the pixels as 8-bit sRGB."""
+    profile = image.info.get("icc_profile")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, of which none is known to be white")
+    if image.mode.startswith("I"):
+        image = _from_16_bits(image)
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+        image = image.convert("RGB")
+    elif image.mode not in ("L", "RGB", "CMYK"):  # what profiles are for
+        image = image.convert("RGB")
+    image = _apply_profile(image, profile).convert("RGB")
+    if alpha is not None:
+        image = Image.composite(image, Image.new("RGB", image.size, _WHITE), alpha)
+    return image
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    """Scales 0…65535 to 0…255; Pillow's own conversion makes white of all above 255."""
+    values = np.clip(np.asarray(image, np.int64), 0, 65535)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Converts to sRGB by a colour profile, if there is one and it is of any use."""
+    if not profile:
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if ImageCms.getProfileDescription(source).startswith("sRGB"):
+            return image
+        return ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError):
+        return image  # damaged, or for another kind of pixels; other programs ignore it too
+
+
+def _crop(image: Image.Image, size: int) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    return image.resize((size, size), Image.Resampling.LANCZOS, box, _REDUCING_GAP)
+
+
+def _pad(image: Image.Image, size: int) -> Image.Image:
+    longest = max(image.size)
+    width, height = (max(1, round(side * size / longest)) for side in image.size)
+    inner = image.resize((width, height), Image.Resampling.LANCZOS, None, _REDUCING_GAP)
+    square = Image.new("RGB", (size, size), _GREY)
+    square.paste(inner, ((size - width) // 2, (size - height) // 2))
+    return square
+
+
+def _encode(image: Image.Image, quality: int) -> bytes:
+    image.info.clear()  # Pillow would write the comment of the photo
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
