@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from flowers_tpu.errors import RequestError
 from flowers_tpu.models.small_cnn import SmallCNN
+from flowers_tpu.models.tiny import Tiny
 
 # The modes of `tf.keras.applications.imagenet_utils.preprocess_input`; "inside" are networks whose
 # first layers rescale and normalize the pixels 0 to 255 themselves.
@@ -23,7 +24,7 @@ class Backbone:
     """How a backbone is built.
 
     Attributes:
-        application: builder with the signature of `tf.keras.applications`, or `SmallCNN`.
+        application: builder with the signature of `tf.keras.applications`, or `SmallCNN`, `Tiny`.
         preprocessing: what is done to the pixels before the network, see `preprocess`.
         minimum_size: the smallest image side the network works on, pixels.
         takes_alpha: whether the width of the network can be scaled by a factor `alpha`.
@@ -40,6 +41,7 @@ class Backbone:
 _keras = tf.keras.applications
 
 BACKBONES: dict[str, Backbone] = {
+    "tiny": Backbone(Tiny, "inside", from_keras=False),
     "small_cnn": Backbone(SmallCNN, "tf", from_keras=False),
     "vgg16": Backbone(_keras.VGG16, "caffe"),
     "vgg19": Backbone(_keras.VGG19, "caffe"),

@@ -13,6 +13,7 @@ SYMMETRIC = [-0.9215686, 0.00392157, 1.0]  # 10/127.5 - 1, ...
 BY_128 = [-0.921875, 0.0, 0.9921875]  # 10/128 - 1, ...
 
 EXPECTED = {
+    "tiny": [10, 128, 255],  # as they are
     "small_cnn": SYMMETRIC,
     "vgg16": CAFFE,
     "vgg19": CAFFE,
@@ -34,7 +35,7 @@ EXPECTED = {
     # Of the first EfficientNet, normalization is a weight: test_weights.py. Unset, it is x / 255.
     **{f"efficientnet_b{size}": [10 / 255, 128 / 255, 1.0] for size in range(8)},
 }
-QUICK_TO_BUILD = {"efficientnet_v2_b0"}
+QUICK_TO_BUILD = {"tiny", "efficientnet_v2_b0"}
 
 
 def slow_unless(quick, names):

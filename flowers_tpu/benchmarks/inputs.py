@@ -1,0 +1,117 @@
+"""The input side alone: how many photos per second each way of feeding a model delivers."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from flowers_tpu import feed, parts
+from flowers_tpu.benchmarks import notebook
+from flowers_tpu.benchmarks.rounds import Run, Side, timed
+from flowers_tpu.config import Config
+from flowers_tpu.data import records
+from flowers_tpu.training import loop
+
+# The project's ways of feeding a model: what a configuration is changed to.
+WAYS = {
+    "host": {"augment_on": "host", "cache": "none"},
+    "device": {"augment_on": "device", "cache": "none"},
+    "records": {"augment_on": "device", "cache": "records"},
+    "pixels": {"augment_on": "device", "cache": "pixels"},
+}
+_STEPS_AHEAD = 2
+_STEPS = 1_000_000  # of a plan: more than a turn takes
+
+
+def sides(
+    config: Config, strategy: tf.distribute.Strategy, data: parts.Data, *, with_notebook: bool
+) -> tuple[list[Side], dict[str, float]]:
+    """Returns the sides to measure, and how long it took to fill each cache, seconds.
+
+    Args:
+        config: resolved.
+        strategy: whose replicas are fed.
+        data: with the training split.
+        with_notebook: whether the notebook's pipeline is one of them.
+
+    Raises:
+        RequestError: a cache or the notebook's shuffle buffer does not fit into memory.
+    """
+    photos = config.global_batch_size
+    split = data.splits["train"]
+    found, filling = [], {}
+    if with_notebook:
+        dataset = notebook_dataset(config, split)
+        found.append(Side("notebook", photos, lambda: reader(strategy, dataset)))
+    bare = decoded(split, photos)
+    found.append(Side("decode", photos, lambda: reader(strategy, bare)))
+    for name, changes in WAYS.items():
+        begin = time.perf_counter()
+        batches = endless_batches(dataclasses.replace(config, **changes), strategy, data)
+        if changes["cache"] != "none":
+            filling[name] = time.perf_counter() - begin
+        found.append(Side(name, photos, functools.partial(reader, strategy, batches)))
+    return found, filling
+
+
+def endless_plan(config: Config, data: parts.Data) -> loop.Plan:
+    """The plan of a run with more steps than a turn takes, all of them fine-tuning."""
+    epochs = -(-_STEPS // max(1, data.splits["train"].size // config.global_batch_size))
+    return parts.make_plan(dataclasses.replace(config, warmup_epochs=0, epochs=epochs), data)
+
+
+def endless_batches(
+    config: Config, strategy: tf.distribute.Strategy, data: parts.Data, first_step: int = 0
+) -> feed.Batches:
+    """The batches of a run that goes on for longer than a measurement; fills the cache."""
+    source = feed.train_source(config, data.splits["train"])
+    return feed.train_batches(config, strategy, source, endless_plan(config, data), first_step)
+
+
+def notebook_dataset(config: Config, split: records.Split) -> tf.data.Dataset:
+    """The notebook's batches of a split.
+
+    Raises:
+        RequestError: its shuffle buffer does not fit into memory.
+    """
+    notebook.check_memory(split.photo_size)
+    paths = [shard.path for shard in split.shards]
+    return notebook.dataset(paths, split.photo_size, config.global_batch_size)
+
+
+def decoded(split: records.Split, batch_size: int) -> tf.data.Dataset:
+    """Parsed, decoded and batched, and nothing else: what no pipeline over JPEGs can beat."""
+
+    def example(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        parsed = records.parse(serialized)
+        image = tf.io.decode_jpeg(parsed["image"], channels=3)
+        return tf.ensure_shape(image, [split.photo_size] * 2 + [3]), parsed["label"]
+
+    serialized = tf.data.TFRecordDataset([shard.path for shard in split.shards]).repeat()
+    photos = serialized.map(example, tf.data.AUTOTUNE)
+    return photos.batch(batch_size, drop_remainder=True).prefetch(_STEPS_AHEAD)
+
+
+def reader(strategy: tf.distribute.Strategy, batches: feed.Batches) -> Run:
+    """Begins to read batches anew, as a compiled loop of training steps reads them."""
+    read, iterator = _reader_function(strategy), feed.iterate(batches)
+    return timed(lambda steps: read(iterator, tf.constant(steps, tf.int64)).numpy())
+
+
+@functools.cache
+def _reader_function(strategy: tf.distribute.Strategy) -> Callable:
+    """Compiled once for each kind of batch; returns the number of photos it has seen."""
+
+    @tf.function
+    def read(iterator, steps):
+        photos = tf.constant(0)
+        for _ in tf.range(steps):
+            batch = next(iterator)
+            labels = batch["label"] if isinstance(batch, dict) else batch[1]
+            for local in strategy.experimental_local_results(labels):
+                photos += tf.size(local)
+        return photos
+
+    return read

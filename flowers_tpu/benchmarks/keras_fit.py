@@ -1,0 +1,131 @@
+"""The same training by `model.compile` and `model.fit`: the only place of the package that does so.
+
+The model is Keras' own, dropout layers included, as a person would build it. Label smoothing, class
+weights, L2 and clipping are left out.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+from flowers_tpu.benchmarks.rounds import Side
+from flowers_tpu.config import Config
+from flowers_tpu.models import backbones
+from flowers_tpu.models.classifier import PRECISIONS
+from flowers_tpu.training import optimizers
+
+Dataset = tf.data.Dataset | tf.distribute.DistributedDataset
+
+
+def side(
+    name: str, model: tf.keras.Model, photos_per_step: int, dataset: Dataset,
+    steps_per_execution: int = 1,
+) -> Side:  # fmt: skip
+    """Calls `fit` for two epochs of the steps of a turn, and times the second.
+
+    So neither its preparations nor the first filling of the dataset's buffers are in the time.
+    """
+
+    def run(steps: int) -> float:
+        timer = _Timer()
+        model.fit(dataset, epochs=2, steps_per_epoch=steps, verbose=0, callbacks=[timer])
+        return timer.seconds
+
+    return Side(name, photos_per_step, lambda: run, multiple=steps_per_execution, run_in=0)
+
+
+def build(
+    config: Config, strategy: tf.distribute.Strategy, num_classes: int,
+    *, augment: Callable | None = None, steps_per_execution: int = 1,
+) -> tf.keras.Model:  # fmt: skip
+    """Builds and compiles the model of a resolved configuration, for this project's own batches.
+
+    Args:
+        config: resolved.
+        strategy: that it trains under.
+        num_classes: number of logits.
+        augment: see `feed.augment_on_device`.
+        steps_per_execution: see `tf.keras.Model.compile`.
+    """
+    with strategy.scope(), _policy(PRECISIONS[config.precision]):
+        images = tf.keras.Input((config.image_size,) * 2 + (3,), dtype=tf.uint8)
+        mode = backbones.BACKBONES[config.backbone].preprocessing
+        logits = _logits(config, backbones.preprocess(images, mode), num_classes)
+        model = _FromBatches(images, logits)
+        model.augment = augment
+        loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        _compile(model, config, loss, steps_per_execution)
+    return model
+
+
+def build_notebook(
+    config: Config, strategy: tf.distribute.Strategy, num_classes: int, image_size: int
+) -> tf.keras.Model:
+    """Builds and compiles the model as the notebook does, for its batches of floats in [0, 1]."""
+    with strategy.scope(), _policy(PRECISIONS[config.precision]):
+        images = tf.keras.Input((image_size,) * 2 + (3,))
+        model = tf.keras.Model(images, tf.nn.softmax(_logits(config, images, num_classes)))
+        loss = tf.keras.losses.SparseCategoricalCrossentropy()
+        _compile(model, config, loss, steps_per_execution=1)
+    return model
+
+
+class _FromBatches(tf.keras.Model):
+    """Takes this project's batches, dicts, for the pairs that Keras wants."""
+
+    augment: Callable | None = None
+
+    def train_step(self, data: dict) -> dict:
+        images = data["image"]
+        if self.augment:
+            images = self.augment(images, data["draws"])
+        return super().train_step((images, data["label"]))
+
+
+class _Timer(tf.keras.callbacks.Callback):
+    """Times each epoch; its end waits for the numbers of the last step. The last one stays."""
+
+    seconds = float("nan")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds = time.perf_counter() - self._begin
+
+
+def _logits(config: Config, pixels: tf.Tensor, num_classes: int) -> tf.Tensor:
+    network = backbones.build_backbone(
+        config.backbone, image_size=pixels.shape[1], alpha=config.alpha
+    )
+    if config.batch_norm == "frozen":
+        for layer in network.layers:
+            layer.trainable = not isinstance(layer, tf.keras.layers.BatchNormalization)
+    x = tf.keras.layers.GlobalAveragePooling2D(dtype="float32")(network(pixels))
+    if config.dropout:
+        x = tf.keras.layers.Dropout(config.dropout, dtype="float32")(x)
+    return tf.keras.layers.Dense(num_classes, dtype="float32")(x)
+
+
+def _compile(model: tf.keras.Model, config: Config, loss, steps_per_execution: int) -> None:
+    rate = tf.constant(config.learning_rate)
+    optimizer = optimizers.make_optimizer(
+        config.optimizer,
+        lambda: rate,
+        model.trainable_variables,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+    model.compile(optimizer, loss, ["accuracy"], steps_per_execution=steps_per_execution)
+
+
+@contextlib.contextmanager
+def _policy(name: str) -> Iterator[None]:
+    previous = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(name)
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(previous)

@@ -1,0 +1,154 @@
+import dataclasses
+
+import numpy as np
+import photos
+import pytest
+import tensorflow as tf
+
+from flowers_tpu import parts
+from flowers_tpu.benchmarks import inputs, notebook, repeated, resume
+from flowers_tpu.config import Config
+from flowers_tpu.data import records
+from flowers_tpu.distribution import Devices
+from flowers_tpu.errors import RequestError
+
+PHOTOS, SIZE, BATCH = 20, 32, 8
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return photos.write_data_set(tmp_path_factory.mktemp("bench") / "d", train=PHOTOS, size=SIZE)
+
+
+def resolved(folder, replicas=1, **flags):
+    config = Config(
+        data_dir=str(folder), image_size=SIZE, global_batch_size=BATCH, shuffle_buffer=8, **flags
+    )
+    devices = Devices(tf.distribute.get_strategy(), "CPU", replicas)
+    return parts.resolve(config, devices)
+
+
+def paths_of(data):
+    return [shard.path for shard in data.splits["train"].shards]
+
+
+def test_the_notebooks_batches(folder):
+    data = parts.load_data(resolved(folder), ("train",))
+    dataset = notebook.dataset(paths_of(data), SIZE, BATCH, shuffle=16)
+    images, labels = next(iter(dataset))
+    assert images.shape == (BATCH, SIZE, SIZE, 3) and images.dtype == tf.float32
+    assert 0 <= images.numpy().min() < images.numpy().max() <= 1
+    assert labels.shape == (BATCH,) and labels.dtype == tf.int32
+    seen = np.concatenate([labels for _, labels in dataset.take(50).as_numpy_iterator()])
+    assert len(seen) == 50 * BATCH  # without an end
+    # Each class as often as it is there.
+    wanted = np.bincount(data.splits["train"].labels, minlength=3) / PHOTOS
+    np.testing.assert_allclose(np.bincount(seen, minlength=3) / len(seen), wanted, atol=0.1)
+
+
+def test_the_notebooks_augmentation(folder):
+    """Red above, blue below; darker from left to right."""
+    image = np.zeros((SIZE, SIZE, 3), np.float32)
+    image[: SIZE // 2, :, 0] = image[SIZE // 2 :, :, 2] = np.linspace(1, 0.5, SIZE)
+    image += 0.25 * (1 - image.max(axis=2, keepdims=True))
+    drawn = np.stack([notebook._augment(tf.constant(image)).numpy() for _ in range(64)])
+    assert drawn.shape == (64, SIZE, SIZE, 3)
+    red_above = drawn[:, 0, :, 0].mean(axis=1) > drawn[:, 0, :, 2].mean(axis=1)
+    edges = drawn.max(axis=3)[:, :, [0, -1]].mean(axis=1)
+    dark_right = edges[:, 0] > edges[:, 1]
+    # Both flips, each of about half of the photos and apart from the other.
+    for both in (red_above, dark_right, red_above == dark_right):
+        assert 12 < both.sum() < 52
+    # Cut out, the gradient is less steep: by at least 0.7.
+    steepness = (
+        np.abs(drawn.max(axis=3)[:, :, 0] - drawn.max(axis=3)[:, :, -1]).mean(axis=1) / 0.375
+    )
+    assert 0.65 < steepness.min() < 0.8 and 0.95 < steepness.max() <= 1.01
+    # Grey at a saturation of 0, at 2 more than before.
+    saturation = (1 - drawn.min(axis=3) / drawn.max(axis=3)).max(axis=(1, 2))
+    assert saturation.min() < 0.3 and saturation.max() > 0.95
+
+
+def test_the_notebooks_buffer_is_refused_where_it_does_not_fit(monkeypatch):
+    assert notebook.shuffle_bytes(512) == 2048 * 512 * 512 * 3 * 4  # 6.4 GB
+    memory = type("Memory", (), {"available": 7e9})
+    monkeypatch.setattr(notebook.psutil, "virtual_memory", lambda: memory)
+    with pytest.raises(RequestError, match=r"needs 6.4 GB at 512 px, but 7.0 GB"):
+        notebook.check_memory(512)
+    memory.available = 8e9
+    notebook.check_memory(512)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("way", inputs.WAYS)
+def test_a_reader_sees_all_photos_of_its_steps(folder, make_strategy, way, replicas):
+    strategy = make_strategy(replicas) if replicas > 1 else tf.distribute.get_strategy()
+    config = dataclasses.replace(resolved(folder, replicas), **inputs.WAYS[way])
+    data = parts.load_data(config, ("train",))
+    batches = inputs.endless_batches(config, strategy, data)
+    read = inputs._reader_function(strategy)
+    # 20 photos make 2 steps an epoch: 7 steps reach into the fourth.
+    assert read(iter(batches), tf.constant(7, tf.int64)).numpy() == 7 * BATCH
+
+
+def test_decoding_alone_gives_the_photos_in_file_order(folder):
+    data = parts.load_data(resolved(folder), ("train",))
+    split = data.splits["train"]
+    labels = [labels for _, labels in inputs.decoded(split, 10).take(3).as_numpy_iterator()]
+    np.testing.assert_array_equal(np.concatenate(labels[:2]), split.labels)
+    np.testing.assert_array_equal(labels[2], split.labels[:10])  # from the beginning again
+
+
+def test_every_way_is_a_side_and_filling_a_cache_is_timed_apart(folder):
+    config = resolved(folder)
+    data = parts.load_data(config, ("train",))
+    strategy = tf.distribute.get_strategy()
+    sides, filling = inputs.sides(config, strategy, data, with_notebook=True)
+    assert [side.name for side in sides] == ["notebook", "decode", *inputs.WAYS]
+    assert {side.photos_per_step for side in sides} == {BATCH}
+    assert list(filling) == ["records", "pixels"]
+
+
+def test_photos_are_repeated_under_new_ids(folder):
+    config = resolved(folder)
+    data = parts.load_data(config, ("train",))
+    with repeated.repeated(data, 50) as place:
+        larger = parts.load_data(dataclasses.replace(config, data_dir=place), ("train",))
+        assert larger.class_names == data.class_names
+        split, at_hand = larger.splits["train"], data.splits["train"]
+        assert split.size == len(set(split.ids)) == 50
+        assert len(split.shards) == 16
+        np.testing.assert_array_equal(split.labels, np.resize(at_hand.labels, 50))
+        np.testing.assert_array_equal(split.fingerprints, np.resize(at_hand.fingerprints, 50))
+    assert not tf.io.gfile.exists(place)
+
+
+def test_too_many_photos_are_refused_before_any_is_written(folder):
+    data = parts.load_data(resolved(folder), ("train",))
+    with (
+        pytest.raises(RequestError, match=r"--many_photos=.* GB on disk"),
+        repeated.repeated(data, 10**15),
+    ):
+        raise AssertionError
+
+
+def test_resuming_is_timed_at_both_ends_of_the_epoch(folder, monkeypatch):
+    config = resolved(folder)
+    data = parts.load_data(config, ("train",))
+    began = []
+    monkeypatch.setattr(
+        resume.inputs, "endless_batches", lambda *_: began.append(_[-1]) or "batches"
+    )
+    monkeypatch.setattr(resume.inputs, "reader", lambda strategy, batches: lambda steps: None)
+    turns = resume.turns(config, tf.distribute.get_strategy(), data)
+    assert list(turns) == ["first step", "last step"]
+    for turn in turns.values():
+        assert turn() >= 0
+    assert began == [0, 1]  # of the two steps of an epoch
+
+
+def test_the_repeated_data_set_is_one_of_the_layout(folder):
+    data = parts.load_data(resolved(folder), ("train",))
+    with repeated.repeated(data, 33) as place:
+        counts = [shard.count for shard in records.find_shards(place, "train", SIZE)]
+    assert sum(counts) == 33 and max(counts) - min(counts) == 1

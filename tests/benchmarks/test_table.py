@@ -1,0 +1,74 @@
+import io
+import json
+
+import pandas as pd
+import pytest
+
+from flowers_tpu.benchmarks import table
+from flowers_tpu.benchmarks.results import Change, Row
+from flowers_tpu.errors import RequestError
+
+ROWS = [
+    Row("input", "decode", "images/s", (1740.0, 1750.0, 1800.0)),
+    Row("input", "a longer name", "x", (0.5, 0.25, 0.75)),
+    Row("memory", "peak", "MB", (997.0,)),
+]
+
+
+def test_the_table_has_medians_and_quartiles_under_the_groups_names():
+    lines = table.lines(ROWS)
+    assert [line.split() for line in lines] == [
+        [],
+        ["input", "median", "quartiles"],
+        ["decode", "1,750", "1,745", "1,775", "images/s"],
+        ["a", "longer", "name", "0.500", "0.375", "0.625", "x"],
+        [],
+        ["memory", "median", "quartiles"],
+        ["peak", "997", "MB"],
+    ]
+    assert lines[2].index("images/s") == lines[3].index("x") == lines[6].index("MB")
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        *((12345.6, "12,346"), (99.94, "99.9"), (2.3456, "2.346"), (0.125, "0.125")),
+        *((0.00037, "0.00037"), (-0.028, "-0.028"), (0.0, "0")),
+    ],
+)
+def test_numbers_are_as_long_as_they_mean_something(value, text):
+    assert table.number(value) == text
+
+
+def test_the_csv_says_the_same():
+    frame = pd.read_csv(io.StringIO(table.as_csv(ROWS)))
+    assert list(frame.columns) == [
+        *("group", "name", "unit", "median", "lower_quartile", "upper_quartile", "rounds"),
+    ]
+    assert list(frame["median"]) == [1750.0, 0.5, 997.0]
+    assert list(frame["upper_quartile"]) == [1775.0, 0.625, 997.0]
+    assert list(frame["rounds"]) == [3, 3, 1]
+
+
+def test_json_gives_the_same_rows_back(tmp_path):
+    path = tmp_path / "benchmark.json"
+    path.write_text(table.as_json(ROWS, {"environment": {"cores": 2}}))
+    assert table.read_json(str(path)) == ROWS
+    assert json.loads(path.read_text())["environment"] == {"cores": 2}
+
+
+@pytest.mark.parametrize("content", [None, "no JSON", "[]", '{"made_by": "another"}'])
+def test_another_file_is_refused(tmp_path, content):
+    path = tmp_path / "benchmark.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(RequestError, match=r"--compare_to=.*benchmark\.json.*expected"):
+        table.read_json(str(path))
+
+
+def test_a_comparison_marks_what_got_slower():
+    before = Row("input", "decode", "images/s", (2000.0, 2100.0, 1900.0))
+    slower, same = table.comparison_lines([Change(ROWS[0], before), Change(before, before)])[1:]
+    assert slower.split()[:5] == ["input:", "decode", "2,000", "1,750", "0.875"]
+    assert "SLOWER" in slower and "SLOWER" not in same
+    assert table.comparison_lines([]) == ["It has nothing that was measured now."]

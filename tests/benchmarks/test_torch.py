@@ -1,0 +1,89 @@
+import sys
+
+import pytest
+import tensorflow as tf
+
+from flowers_tpu import parts
+from flowers_tpu.benchmarks import torch_side
+from flowers_tpu.config import Config
+from flowers_tpu.distribution import Devices
+from flowers_tpu.errors import RequestError, RunError
+from flowers_tpu.models.classifier import build_classifier
+
+CONFIG = parts.resolve(
+    Config(backbone="vgg16", batch_size_per_replica=4),
+    Devices(tf.distribute.get_strategy(), "CPU", 1),
+)
+
+# Speaks as `torch_worker.py` does; a step takes 0.5 s, in bfloat16 0.25 s.
+WORKER = """
+import json, sys
+request = json.loads(sys.argv[1])
+print("2.0", flush=True)
+for line in sys.stdin:
+    precision, steps = line.split()
+    if int(steps) > 100:
+        sys.exit(f"{request['backbone']} of batch {request['batch_size']}: out of memory")
+    print(int(steps) * (0.5 if precision == "float32" else 0.25), flush=True)
+"""
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    path = tmp_path / "worker.py"
+    path.write_text(WORKER)
+    monkeypatch.setattr(torch_side, "_WORKER", str(path))
+    monkeypatch.setattr(torch_side, "check", lambda python, config: None)
+
+
+def test_the_other_process_tells_the_seconds(fake):
+    with torch_side.worker(sys.executable, CONFIG, 3) as worker:
+        assert worker.version == "2.0"
+        sides = torch_side.sides(worker, 4)
+        assert [side.name for side in sides] == ["torch float32", "torch bfloat16"]
+        runs = [side.open() for side in sides]
+        assert [run(8) for run in runs] == [4.0, 2.0]
+        assert runs[0](2) == 1.0
+        process = worker._process
+    assert process.poll() is not None
+
+
+def test_its_end_is_told_by_its_last_words(fake):
+    with (
+        torch_side.worker(sys.executable, CONFIG, 3) as worker,
+        pytest.raises(RunError, match="PyTorch failed: vgg16 of batch 4: out of memory"),
+    ):
+        worker.seconds("float32", 1000)
+
+
+@pytest.mark.parametrize(
+    "python, changes, message",
+    [
+        (sys.executable, {"backbone": "resnet50"}, "--backbone=resnet50 is not written in PyTorch"),
+        (sys.executable, {"optimizer": "lamb"}, "--optimizer=lamb is not written in PyTorch"),
+        (sys.executable, {"batch_size_per_replica": 2}, "compares one replica"),
+        ("/no/python", {}, "--torch_python=/no/python: no such program"),
+        ("false", {}, "--torch_python=false: cannot import torch"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(python, changes, message):
+    config = Config(**{**vars(CONFIG), **changes})
+    with pytest.raises(RequestError, match=message):
+        torch_side.check(python, config)
+
+
+@pytest.mark.parametrize("backbone, alpha", [(n, 1.0) for n in torch_side.NETWORKS] + [
+    ("mobilenet_v2", 0.35)
+])  # fmt: skip
+def test_the_networks_have_the_parameters_of_ours(backbone, alpha, monkeypatch):
+    pytest.importorskip("torch", reason="PyTorch is not installed here")
+    monkeypatch.syspath_prepend("flowers_tpu/benchmarks")
+    import torch_networks
+
+    ours = build_classifier(
+        backbone=backbone, num_classes=5, image_size=32, weights="none", alpha=alpha
+    ).model
+    theirs = torch_networks.build(backbone, 5, alpha)
+    assert sum(p.numel() for p in theirs.parameters()) == sum(
+        variable.shape.num_elements() for variable in ours.trainable_variables
+    )
