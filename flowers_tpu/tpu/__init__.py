@@ -1,0 +1,1 @@
+"""Compiles the real steps with the real TPU compiler, on a machine without a TPU."""

@@ -1,0 +1,118 @@
+"""The TPU compiler, which runs in a process of its own: it may need gigabytes, hang, or abort."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+from flowers_tpu.errors import RequestError
+from flowers_tpu.tpu.generations import Slice
+
+_PACKAGES = ("jax", "jaxlib", "libtpu")
+_POLL_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What the compiler says of a program for one device.
+
+    Attributes:
+        memory: bytes of `arguments`, `outputs`, `aliased` (outputs that are updated arguments),
+            `temporaries` and `code`.
+        flops: floating-point operations.
+        bytes_accessed: from and to memory, each fused operation's inputs and outputs counted.
+        seconds: it took to compile.
+    """
+
+    memory: dict[str, float]
+    flops: float
+    bytes_accessed: float
+    seconds: float
+
+    @property
+    def needed(self) -> float:
+        """Bytes of memory that the program needs; an updated variable counts once."""
+        memory = self.memory
+        results = memory["outputs"] - memory["aliased"]
+        return memory["arguments"] + results + memory["temporaries"] + memory["code"]
+
+
+class CompileError(Exception):
+    """The compiler refuses a program; the message is its own."""
+
+
+class CompileTimeoutError(Exception):
+    """The compiler was not done in time."""
+
+
+def check_installed() -> None:
+    """Raises RequestError where the compiler is not installed."""
+    if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
+        raise RequestError(
+            f"the TPU compiler is not installed (no {missing[0]}): pip install -e '.[tpu-check]'"
+        )
+
+
+def compile_for(
+    slice_: Slice, module: bytes, *, seconds: float, on_wait: Callable[[], None] = lambda: None
+) -> Compiled:
+    """Compiles a program for one device of a slice.
+
+    Args:
+        slice_: what to compile for.
+        module: a serialized `HloModuleProto`.
+        seconds: time to give it.
+        on_wait: called twice a second.
+
+    Raises:
+        CompileError: it is refused, or the compiler ends otherwise than well.
+        CompileTimeoutError: it was not done in time.
+    """
+    request = {"topology": slice_.topology, "options": slice_.options}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [os.path.join(folder, name) for name in ("module", "result", "messages")]
+        with open(paths[0], "wb") as file:
+            file.write(module)
+        command = [sys.executable, "-m", "flowers_tpu.tpu.worker", *paths[:2], json.dumps(request)]
+        with open(paths[2], "w") as messages:
+            process = subprocess.Popen(command, stdout=messages, stderr=messages)
+        try:
+            _wait(process, time.monotonic() + seconds, on_wait)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode:
+            with open(paths[2], errors="replace") as messages:
+                raise CompileError(_ending(process.returncode, messages.read()))
+        with open(paths[1]) as file:
+            result = json.load(file)
+    if "error" in result:
+        raise CompileError(result["error"])
+    return Compiled(**result)
+
+
+def _wait(process: subprocess.Popen, deadline: float, on_wait: Callable[[], None]) -> None:
+    while True:
+        try:
+            process.wait(_POLL_SECONDS)
+            return
+        except subprocess.TimeoutExpired as error:
+            if time.monotonic() > deadline:
+                raise CompileTimeoutError from error
+            on_wait()
+
+
+def _ending(returncode: int, messages: str) -> str:
+    """Why a compiler process ended, in a line."""
+    last = (messages.strip().splitlines() or ["no message"])[-1]
+    if returncode == -signal.SIGKILL:
+        return "the compiler was killed: it probably took more memory than this machine has"
+    if returncode < 0:
+        return f"the compiler ended with {signal.Signals(-returncode).name}: {last}"
+    return f"the compiler failed: {last}"

@@ -1,0 +1,186 @@
+"""The steps of a run as XLA programs: what one replica of a TPU would be given to compile.
+
+They are lowered under the default strategy, on which a sum over the replicas is the identity; what
+that costs is worked out from its size (`roofline.py`). In training a TPU runs the gradients and the
+update of a step one after the other; here they are one program.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import tensorflow as tf
+
+# Part of TensorFlow's wheel, so finding dynamic shapes needs no other package.
+from tensorflow.compiler.xla.service import hlo_pb2
+
+from flowers_tpu import feed, parts
+from flowers_tpu.config import Config
+from flowers_tpu.data import augment, records
+from flowers_tpu.tpu import diagnosis
+from flowers_tpu.tpu.data_facts import DataFacts
+from flowers_tpu.tpu.diagnosis import StepError
+from flowers_tpu.training import compiled, loop, steps
+from flowers_tpu.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplicaStep:
+    """What one replica does in a step.
+
+    Attributes:
+        name: `warm-up`, `fine-tuning`, `evaluation` or `prediction`.
+        function: of a batch.
+        training: whether its batches are those of training.
+        summed: variables whose gradients are summed over the replicas.
+    """
+
+    name: str
+    function: Callable[[steps.Batch], object]
+    training: bool = False
+    summed: tuple[tf.Variable, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Lowered:
+    """A step as an XLA program, with what is worked out from its inputs.
+
+    Attributes:
+        module: a serialized `HloModuleProto`.
+        batch_size: photos of one replica.
+        batch_bytes: size of its batch.
+        all_reduce_bytes: size of its gradients.
+        other_state_bytes: size of the variables of the run that this step leaves alone; they are in
+            the memory of a TPU all the same.
+        source_of: gives the source line of an operation by its name.
+    """
+
+    module: bytes
+    batch_size: int
+    batch_bytes: int
+    all_reduce_bytes: int
+    other_state_bytes: int
+    source_of: Callable[[str], str]
+
+
+def make_state(config: Config, facts: DataFacts) -> tuple[TrainState, loop.Plan]:
+    """Builds the state of a run of a resolved configuration, with random weights and without data.
+
+    Balanced class weights are those of equally many photos of each class.
+    """
+    labels = (np.arange(facts.training_photos) % facts.num_classes).astype(np.int32)
+    split = records.Split("train", shards=(), ids=labels, labels=labels)
+    names = tuple(map(str, range(facts.num_classes)))
+    plan = parts.make_plan(config, parts.Data("", names, {"train": split}))
+    config = dataclasses.replace(config, weights="none")
+    return parts.make_state(config, tf.distribute.get_strategy(), plan), plan
+
+
+def replica_steps(config: Config, state: TrainState, plan: loop.Plan) -> list[ReplicaStep]:
+    """Returns the steps of a run: training in both stages, evaluation and prediction."""
+    model = state.classifier.model
+    epochs = {"warm-up": config.warmup_epochs, "fine-tuning": config.epochs}
+    return [
+        *(_train_step(stage, config, state, plan) for stage in epochs if epochs[stage]),
+        ReplicaStep("evaluation", functools.partial(steps.eval_step, model)),
+        ReplicaStep("prediction", functools.partial(steps.predict_step, model)),
+    ]
+
+
+def _train_step(name: str, config: Config, state: TrainState, plan: loop.Plan) -> ReplicaStep:
+    stage = {"warm-up": "warmup", "fine-tuning": "finetune"}[name]
+    gradients_step, update_step = compiled.replica_steps(
+        state, stage, plan.seed, plan.objective, feed.augment_on_device(config)
+    )
+
+    def train_step(batch):
+        gradients, sums = gradients_step(batch)
+        update_step(gradients)
+        state.step.assign_add(1)
+        return sums
+
+    summed = tuple(compiled.trained_variables(state, stage))
+    return ReplicaStep(name, train_step, training=True, summed=summed)
+
+
+def batch_spec(
+    config: Config, batch_size: int, *, training: bool, photo_size: int
+) -> dict[str, tf.TensorSpec]:
+    """Returns what a replica's batch is made of."""
+    side, spec = config.image_size, {}
+    if training and config.augment_on == "device":
+        side = feed.train_decoder(config, photo_size).side
+        spec["draws"] = tf.TensorSpec([batch_size, augment.NUM_DRAWS], tf.float32)
+    return {
+        "image": tf.TensorSpec([batch_size, side, side, 3], tf.uint8),
+        "label": tf.TensorSpec([batch_size], tf.int32),
+        "weight": tf.TensorSpec([batch_size], tf.float32),
+        **spec,
+    }
+
+
+def lower(
+    step: ReplicaStep, spec: dict[str, tf.TensorSpec], state: Iterable[tf.Variable] = ()
+) -> Lowered:
+    """Lowers a step.
+
+    Args:
+        step: what to lower.
+        spec: of its batch, whose first dimension is the batch size.
+        state: all variables that are kept on the device.
+
+    Raises:
+        StepError: there is an operation that has no XLA counterpart, or a shape is not static.
+    """
+    # One argument per tensor: only so are specifications taken in the place of values.
+    function = tf.function(
+        lambda *values: step.function(dict(zip(spec, values, strict=True))), jit_compile=True
+    )
+    graph = function.get_concrete_function(*spec.values()).graph
+
+    def source_of(name: str) -> str:
+        return diagnosis.source_of(graph, name)
+
+    try:
+        module = function.experimental_get_compiler_ir(*spec.values())(stage="hlo_serialized")
+    except (ValueError, tf.errors.OpError) as error:
+        raise StepError(diagnosis.of_lowering(error)) from error
+    for kind, name in dynamic_operations(module):
+        raise StepError(diagnosis.of_dynamic_shape(kind, name, source_of(name)))
+    used = {id(outside) for outside, _ in graph.captures}
+    others = [variable for variable in state if id(variable.handle) not in used]
+    return Lowered(
+        module=module,
+        batch_size=next(iter(spec.values())).shape[0],
+        batch_bytes=sum(map(_size, spec.values())),
+        all_reduce_bytes=sum(map(_size, step.summed)),
+        other_state_bytes=sum(map(_size, others)),
+        source_of=source_of,
+    )
+
+
+def dynamic_operations(module: bytes) -> list[tuple[str, str]]:
+    """Returns type and name of the operations whose results have no static shape, in order."""
+    found = {}
+    for computation in hlo_pb2.HloModuleProto.FromString(module).computations:
+        for instruction in computation.instructions:
+            if _is_dynamic(instruction.shape):
+                metadata = instruction.metadata
+                found[metadata.op_type or instruction.opcode, metadata.op_name] = None
+    return list(found)
+
+
+def state_variables(state: TrainState) -> list[tf.Variable]:
+    """All that a run keeps on the device: weights and the slots of both optimizers."""
+    optimizers = (state.warmup_optimizer, state.finetune_optimizer)
+    slots = [variable for optimizer in optimizers for variable in optimizer.variables()]
+    return [*state.classifier.model.variables, *slots, state.step]
+
+
+def _is_dynamic(shape) -> bool:
+    return any(shape.is_dynamic_dimension) or any(map(_is_dynamic, shape.tuple_shapes))
+
+
+def _size(value: tf.TensorSpec | tf.Variable) -> int:
+    return value.shape.num_elements() * value.dtype.size

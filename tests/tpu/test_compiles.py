@@ -1,0 +1,133 @@
+"""The guard: the steps of every backbone compile for a TPU, with the TPU's own compiler."""
+
+import dataclasses
+
+import pytest
+import tensorflow as tf
+
+from flowers_tpu import parts
+from flowers_tpu.config import Config
+from flowers_tpu.distribution import Devices
+from flowers_tpu.errors import RequestError
+from flowers_tpu.models.backbones import BACKBONES, check_backbone
+from flowers_tpu.tpu import compiler, diagnosis, generations, lowering
+from flowers_tpu.tpu.data_facts import DataFacts
+
+try:
+    compiler.check_installed()
+except RequestError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+(V3,) = generations.parse_slices("v3:2x2")
+BATCH, MINUTES = 8, 20
+FACTS = DataFacts(104, photo_size=0, training_photos=12_753, are_there=False)
+
+# One of every family; of what differs in depth and width alone, the smallest.
+FAMILIES = {
+    "tiny": 32,
+    "small_cnn": 32,
+    "mobilenet_v2": 32,
+    "mobilenet": 32,
+    "vgg16": 32,
+    "resnet50": 32,
+    "densenet121": 32,
+    "xception": 71,
+    "inception_v3": 75,
+    "efficientnet_b0": 32,
+    "efficientnet_v2_b0": 32,
+}
+
+
+def compile_steps(names=(), **flags):
+    """Compiles the steps of a run, or those named; returns what the compiler says of each."""
+    config = Config(batch_size_per_replica=BATCH, run_dir="x", **flags)
+    check_backbone(config.backbone, image_size=config.image_size, alpha=config.alpha)
+    config = parts.resolve(config, Devices(tf.distribute.get_strategy(), "TPU", V3.replicas))
+    state, plan = lowering.make_state(config, FACTS)
+    compiled = {}
+    for step in lowering.replica_steps(config, state, plan):
+        if names and step.name not in names:
+            continue
+        spec = lowering.batch_spec(
+            config, BATCH, training=step.training, photo_size=config.image_size
+        )
+        lowered = lowering.lower(step, spec, lowering.state_variables(state))
+        compiled[step.name] = compiler.compile_for(V3, lowered.module, seconds=MINUTES * 60)
+    return state, compiled
+
+
+def check_figures(state, compiled):
+    """What must be true of the compiler's figures of any network."""
+    variables = state.classifier.model.trainable_variables
+    weights = sum(4 * variable.shape.num_elements() for variable in variables)
+    train, evaluation = compiled["fine-tuning"], compiled["evaluation"]
+    # Adam's update replaces the weights and both of their moments.
+    assert train.memory["aliased"] >= 3 * weights
+    assert train.memory["outputs"] - train.memory["aliased"] < 1e6
+    assert evaluation.memory["aliased"] == 0
+    # A backward pass takes twice the arithmetic of the forward one.
+    assert 2 < train.flops / evaluation.flops < 4
+
+
+def test_the_small_network_compiles():
+    state, compiled = compile_steps(backbone="small_cnn", image_size=32, dropout=0.2)
+    assert list(compiled) == ["warm-up", "fine-tuning", "evaluation", "prediction"]
+    check_figures(state, compiled)
+    # The 3x3 convolutions: channels in and out, and side of the result.
+    convolutions = [
+        *((3, 32, 16), (32, 32, 8), (32, 32, 8), (32, 32, 8), (32, 64, 4), (64, 64, 4)),
+        *((64, 64, 4), (64, 128, 2), (128, 128, 2), (128, 128, 2)),
+    ]
+    by_hand = sum(2 * 9 * into * out * side**2 for into, out, side in convolutions)
+    # What falls on the zeros around an image is not counted: 1 of 9 to 5 of 9 products.
+    assert 0.5 < compiled["prediction"].flops / (BATCH * by_hand) < 1.05
+
+
+def test_a_family_compiles():
+    names = ("fine-tuning", "evaluation")
+    check_figures(*compile_steps(names, backbone="mobilenet_v2", image_size=32, alpha=0.35))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_every_family_compiles(backbone):
+    state, compiled = compile_steps(backbone=backbone, image_size=FAMILIES[backbone])
+    assert len(compiled) == 4
+    check_figures(state, compiled)
+
+
+def test_every_backbone_belongs_to_a_family_that_is_compiled():
+    def families(names):
+        return {BACKBONES[name].application.__module__.replace("vgg19", "vgg16") for name in names}
+
+    assert families(BACKBONES) == families(FAMILIES)
+
+
+def test_the_compiler_says_what_memory_a_program_may_use():
+    """The figures of `available` in `generations.py` are the compiler's own."""
+    step = lowering.ReplicaStep("too large", lambda batch: batch["weight"] + 1)
+    module = lowering.lower(step, {"weight": tf.TensorSpec([2**35], tf.float32)}).module
+    for generation in generations.GENERATIONS:
+        slice_ = generations.Slice(generation, generation.layouts[0])
+        with pytest.raises(compiler.CompileError) as error:
+            compiler.compile_for(slice_, module, seconds=60)
+        problem = diagnosis.of_compilation(str(error.value), lambda name: "")
+        available = generation.available / generations.GIB
+        assert problem.reason == "memory", generation.name
+        assert f"but {available:.2f} are available" in problem.text
+
+
+@pytest.mark.slow
+def test_every_layout_is_known_to_the_compiler():
+    step = lowering.ReplicaStep("small", lambda batch: batch["weight"] + 1)
+    module = lowering.lower(step, {"weight": tf.TensorSpec([8], tf.float32)}).module
+    for slice_ in generations.SLICES:
+        assert compiler.compile_for(slice_, module, seconds=60).needed < 1e6
+
+
+def test_an_unknown_layout_is_the_compilers_error():
+    step = lowering.ReplicaStep("small", lambda batch: batch["weight"] + 1)
+    module = lowering.lower(step, {"weight": tf.TensorSpec([8], tf.float32)}).module
+    odd = dataclasses.replace(V3, layout="3x3")
+    with pytest.raises(compiler.CompileError, match="3x3"):
+        compiler.compile_for(odd, module, seconds=60)

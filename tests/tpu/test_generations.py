@@ -1,0 +1,49 @@
+import pytest
+
+from flowers_tpu.errors import RequestError
+from flowers_tpu.tpu import generations
+
+GIB = 2**30
+
+
+def test_the_cores_of_a_v3_share_their_chip():
+    (v3,) = generations.parse_slices("v3:2x2")
+    assert (v3.chips, v3.replicas, v3.accelerator) == (4, 8, "v3-8")
+    assert (v3.hbm, v3.flops, v3.hbm_bandwidth) == (16 * GIB, 61.5e12, 450e9)
+    assert v3.generation.interconnect == 328e9
+
+
+@pytest.mark.parametrize(
+    ("name", "chips", "replicas", "hbm", "accelerator"),
+    [
+        ("v2", 4, 8, 8, "v2-8"),
+        ("v4", 4, 4, 32, "v4-8"),  # both cores of a chip are one device
+        ("v5e", 8, 8, 16, "v5e-8"),
+        ("v6e", 8, 8, 32, "v6e-8"),
+        ("v4:2x2x2", 8, 8, 32, "v4-16"),
+        ("v3:4x4", 16, 32, 16, "v3-32"),
+        ("v5e:1x1", 1, 1, 16, "v5e-1"),
+    ],
+)
+def test_slices(name, chips, replicas, hbm, accelerator):
+    (slice_,) = generations.parse_slices(name)
+    assert (slice_.chips, slice_.replicas, slice_.hbm) == (chips, replicas, hbm * GIB)
+    assert slice_.accelerator == accelerator
+    # What a program may use is a little less than all.
+    assert 0.93 * slice_.hbm < slice_.generation.available < slice_.hbm
+
+
+def test_several_names_and_three_ways_to_say_one():
+    slices = generations.parse_slices("v3-8, v5e:2x2,v3,v3:2x2")
+    assert [slice_.topology for slice_ in slices] == ["v3:2x2", "v5e:2x2"]
+
+
+@pytest.mark.parametrize("text", ["v3:3x3", "v9", "v3:2x2,tpu", "", ","])
+def test_unknown_names_list_the_known(text):
+    with pytest.raises(RequestError, match=r"--topology=.*v3:2x2 \(v3-8\).*v6e:2x4 \(v6e-8\)"):
+        generations.parse_slices(text)
+
+
+def test_names_are_unambiguous():
+    names = [name for s in generations.SLICES for name in (s.topology, s.accelerator)]
+    assert len(set(names)) == len(names)

@@ -1,0 +1,162 @@
+"""The cheap guard: every step is an XLA program of static shapes. Needs no TPU compiler."""
+
+import dataclasses
+
+import pytest
+import tensorflow as tf
+from tensorflow.compiler.xla.service import hlo_pb2
+
+from flowers_tpu import parts
+from flowers_tpu.config import Config
+from flowers_tpu.data import augment
+from flowers_tpu.distribution import Devices
+from flowers_tpu.tpu import lowering
+from flowers_tpu.tpu.data_facts import DataFacts
+
+CLASSES, BATCH = 5, 3
+FACTS = DataFacts(CLASSES, photo_size=32, training_photos=100, are_there=False)
+
+
+def resolved(**flags):
+    config = Config(image_size=32, batch_size_per_replica=BATCH, run_dir="x", **flags)
+    return parts.resolve(config, Devices(tf.distribute.get_strategy(), "TPU", 8))
+
+
+def lower_all(config, names=("warm-up", "fine-tuning", "evaluation", "prediction")):
+    """Returns the state of a run, and its steps with what they become."""
+    state, plan = lowering.make_state(config, FACTS)
+    variables = lowering.state_variables(state)
+    return state, {
+        step.name: lowering.lower(
+            step,
+            lowering.batch_spec(config, BATCH, training=step.training, photo_size=32),
+            variables,
+        )
+        for step in lowering.replica_steps(config, state, plan)
+        if step.name in names
+    }
+
+
+@pytest.fixture(scope="module")
+def small():
+    # Dropout, clipping, smoothing and class weights add operations of their own.
+    return lower_all(
+        resolved(
+            backbone="small_cnn",
+            dropout=0.3,
+            clip_norm=1.0,
+            label_smoothing=0.1,
+            class_weights="balanced",
+            rotation=10.0,
+            hue=0.1,
+            random_erasing=0.5,
+        )
+    )
+
+
+def size(variables):
+    return sum(v.shape.num_elements() * v.dtype.size for v in variables)
+
+
+def parameters(lowered):
+    """Sizes of a program's inputs in bytes, and the numbers of those that an output replaces."""
+    module = hlo_pb2.HloModuleProto.FromString(lowered.module)
+    bytes_of = {2: 1, 4: 4, 5: 8, 6: 1, 9: 8, 11: 4}  # of S8, S32, S64, U8, U64, F32
+    sizes = []
+    for shape in module.host_program_shape.parameters:
+        elements = 1
+        for dimension in shape.dimensions:
+            elements *= dimension
+        sizes.append(elements * bytes_of[shape.element_type])
+    return sizes, {entry.parameter_number for entry in module.input_output_alias.entries}
+
+
+def test_every_step_is_there(small):
+    _, programs = small
+    assert list(programs) == ["warm-up", "fine-tuning", "evaluation", "prediction"]
+
+
+def test_a_real_backbone_lowers():
+    config = resolved(backbone="mobilenet_v2", alpha=0.35, optimizer="adamw", warmup_epochs=0)
+    state, programs = lower_all(config, names=("fine-tuning",))
+    trainable = size(state.classifier.model.trainable_variables)
+    assert programs["fine-tuning"].all_reduce_bytes == trainable
+
+
+def test_stages_without_epochs_are_left_out():
+    config = dataclasses.replace(resolved(backbone="small_cnn"), warmup_epochs=0)
+    state, plan = lowering.make_state(config, FACTS)
+    names = [step.name for step in lowering.replica_steps(config, state, plan)]
+    assert names == ["fine-tuning", "evaluation", "prediction"]
+
+
+def test_precision_and_place_of_augmentation_are_those_of_a_tpu(small):
+    config = resolved(backbone="small_cnn")
+    assert (config.precision, config.augment_on) == ("bfloat16", "device")
+    _, programs = small
+    for program in programs.values():
+        module = hlo_pb2.HloModuleProto.FromString(program.module)
+        types = {
+            instruction.shape.element_type
+            for computation in module.computations
+            for instruction in computation.instructions
+            if instruction.opcode == "convolution"
+        }
+        assert types == {16}  # BF16
+    spec = lowering.batch_spec(config, BATCH, training=True, photo_size=32)
+    assert spec["draws"].shape == [BATCH, augment.NUM_DRAWS]
+    of_evaluation = lowering.batch_spec(config, BATCH, training=False, photo_size=32)
+    assert list(of_evaluation) == ["image", "label", "weight"]
+    # The photos' 3 * 32 * 32 * 3 bytes, label and weight of 4 each, and the draws.
+    draws = 4 * spec["draws"].shape.num_elements()
+    assert programs["fine-tuning"].batch_bytes == BATCH * (32 * 32 * 3 + 8) + draws
+    assert programs["evaluation"].batch_bytes == BATCH * (32 * 32 * 3 + 8)
+
+
+def test_gradients_that_are_summed(small):
+    state, programs = small
+    head = 128 * CLASSES + CLASSES
+    assert programs["warm-up"].all_reduce_bytes == 4 * head
+    trainable = size(state.classifier.model.trainable_variables)
+    assert programs["fine-tuning"].all_reduce_bytes == trainable
+    assert programs["evaluation"].all_reduce_bytes == 0
+
+
+def test_each_step_takes_the_state_or_leaves_it_alone(small):
+    state, programs = small
+    model = state.classifier.model
+    assert programs["fine-tuning"].other_state_bytes == size(state.warmup_optimizer.variables())
+    slots = size(state.warmup_optimizer.variables()) + size(state.finetune_optimizer.variables())
+    assert programs["prediction"].other_state_bytes == slots + state.step.dtype.size
+    everything = size(model.variables) + slots + state.step.dtype.size
+    sizes, _ = parameters(programs["fine-tuning"])
+    # Adam keeps its two hyperparameters as tensors of their own, float32.
+    captured = everything - programs["fine-tuning"].other_state_bytes
+    assert 0 <= sum(sizes) - captured - programs["fine-tuning"].batch_bytes <= 16
+
+
+def test_what_a_step_updates_takes_no_memory_of_its_own(small):
+    state, programs = small
+    sizes, aliased = parameters(programs["fine-tuning"])
+    updated = (
+        size(state.classifier.model.variables)
+        + size(state.finetune_optimizer.variables())
+        + state.step.dtype.size
+    )
+    assert sum(sizes[number] for number in aliased) == updated
+    assert parameters(programs["evaluation"])[1] == set()
+
+
+def test_a_dynamic_shape_is_found():
+    step = lowering.ReplicaStep("x", lambda batch: tf.where(batch["weight"] > 0))
+    with pytest.raises(lowering.StepError, match=r"Where .* depends on the values"):
+        lowering.lower(step, {"weight": tf.TensorSpec([4], tf.float32)})
+
+
+def test_the_device_crops_from_photos_of_their_own_size():
+    config = dataclasses.replace(resolved(backbone="small_cnn"), image_size=64, crop_min=0.7)
+    for photo_size, side in ((64, 64), (128, 128), (512, 128)):  # 512 * 0.7 / 4 >= 64
+        spec = lowering.batch_spec(config, BATCH, training=True, photo_size=photo_size)
+        assert spec["image"].shape == [BATCH, side, side, 3]
+        spec = lowering.batch_spec(config, BATCH, training=False, photo_size=photo_size)
+        assert spec["image"].shape == [BATCH, 64, 64, 3]
