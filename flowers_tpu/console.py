@@ -5,7 +5,7 @@ import numpy as np
 from flowers_tpu.config import Config
 from flowers_tpu.distribution import Devices, describe
 from flowers_tpu.models.classifier import Classifier, parameter_counts
-from flowers_tpu.progress import say
+from flowers_tpu.progress import note, say
 from flowers_tpu.run_directory import RunDirectory
 from flowers_tpu.training import loop
 from flowers_tpu.training.state import TrainState
@@ -49,7 +49,7 @@ def print_plan(
             )
     rows.append(("run", config.run_dir))
     for name, text in rows:
-        say(f"{name:>12}  {text}")
+        note(f"{name:>12}  {text}")
     if config.summary:
         for part in (classifier.features, classifier.head):
             part.summary(print_fn=say, expand_nested=True)
@@ -59,16 +59,16 @@ def print_resumed(plan: loop.Plan, state: TrainState) -> None:
     """Tells where a run continues."""
     step, epochs = int(state.step.numpy()), len(state.progress.history)
     if loop.finished(plan, state.progress.history):
-        say(f"Training had ended after epoch {epochs}, step {step:,}.")
+        note(f"Training had ended after epoch {epochs}, step {step:,}.")
     else:
-        say(f"Continuing in epoch {epochs + 1}, after step {step:,}.")
+        note(f"Continuing in epoch {epochs + 1}, after step {step:,}.")
 
 
 def print_epoch(plan: loop.Plan, history: list[dict], times: dict[str, float]) -> None:
     """Prints a line for the epoch that ended."""
     row = history[-1]
     best = "  best so far" if loop.best_row(plan, history) is row else ""
-    say(
+    note(
         f"epoch {row['epoch']:>3}/{plan.warmup_epochs + plan.epochs} {row['stage']:<8}  "
         f"rate {row['learning_rate']:.2e}  "
         f"train loss {row['loss']:.4f} acc {row['accuracy']:.4f} F1 {row['macro_f1']:.4f}  "
@@ -90,7 +90,8 @@ def print_scores(run: RunDirectory, scores: dict[str, dict]) -> None:
         )
     say()
     say(f"In {run.path}: scores.json, history.csv, classification_report_*.csv, confusion_*.csv,")
-    say("predictions_*.csv, submission.csv, checkpoints/best/")
+    drawn = ", plots/, report.html" if run.has("report.html") else ""
+    say(f"predictions_*.csv, submission.csv, checkpoints/best/{drawn}")
 
 
 def _rates(plan: loop.Plan, stage: str) -> str:

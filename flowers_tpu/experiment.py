@@ -12,18 +12,30 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from flowers_tpu import (
+    board,
+    console,
+    feed,
+    files,
+    live,
+    parts,
+    progress,
+    quiet,
+    reporting,
+    run_directory,
+)
 from flowers_tpu import config as config_lib
-from flowers_tpu import console, files, parts, progress, quiet, run_directory
 from flowers_tpu.config import Config
-from flowers_tpu.data import check, pipeline, records, verify
+from flowers_tpu.data import check, pipeline, records
+from flowers_tpu.data.source import Source
 from flowers_tpu.distribution import Devices
-from flowers_tpu.errors import RequestError, RunError
+from flowers_tpu.errors import RequestError
 from flowers_tpu.evaluation import predictions, scores, submission
 from flowers_tpu.interruption import Interruption
 from flowers_tpu.models.backbones import check_backbone
 from flowers_tpu.models.classifier import Classifier
 from flowers_tpu.run_directory import RunDirectory
-from flowers_tpu.training import compiled, loop
+from flowers_tpu.training import compiled, loop, metrics
 from flowers_tpu.training.checkpoints import Checkpoints, restore_best_weights
 from flowers_tpu.training.state import TrainState
 
@@ -54,39 +66,34 @@ class Job:
         """Gives the logits of the next global batch; compiled once for all splits."""
         return compiled.compile_predict_step(self.devices.strategy, self.classifier.model)
 
-    @contextlib.contextmanager
-    def naming_bad_records(self) -> Iterator[None]:
+    def naming_bad_records(self) -> contextlib.AbstractContextManager[None]:
         """Turns the error of a photo that cannot be decoded into one that says which it is."""
-        try:
-            yield
-        except verify.ERRORS as error:
-            data = self.data
-            for split in data.splits.values():
-                problems = check.new_problems(
-                    data.folder, split, self.config.image_size, len(data.class_names)
-                )
-                if problems:
-                    raise RunError(
-                        f"{problems[0]} (met on the way: the start reads headers only). Repair it "
-                        "and run the same command again, or begin anew with --bad_records=skip"
-                    ) from error
-            raise
+        return parts.naming_bad_records(self.config, self.data)
 
     def logits(self, split: records.Split, interruption: Interruption) -> np.ndarray:
         """Returns the logits of a split in file order, `[examples, classes]` float32."""
         return predictions.predict(
             self.predict_step,
-            parts.iterate(parts.eval_batches(self.config, self.devices.strategy, split)),
+            feed.iterate(feed.eval_batches(self.config, self.devices.strategy, split)),
             split.size,
             title=f"predicting {split.name}",
             interruption=interruption,
         )
+
+    def logits_of_few(self, source: Source) -> np.ndarray:
+        """Returns the logits of the photos of a source, as `logits`, but without a word."""
+        batches = feed.iterate(feed.eval_batches(self.config, self.devices.strategy, source))
+        steps = pipeline.eval_steps(source.split.size, self.config.global_batch_size)
+        found = [self.predict_step(batches).numpy() for _ in range(steps)]
+        return np.concatenate(found)[: source.split.size]
 
 
 def train(given: Config) -> None:
     """Trains, or continues, the run of a configuration; then evaluates it and predicts the test."""
     run = RunDirectory(given.run_dir)
     run.check_usable()
+    if given.tensorboard:
+        board.check_tensorboard()
     check_backbone(given.backbone, image_size=given.image_size, alpha=given.alpha)
     devices = parts.choose_devices(given)
     config = parts.resolve(given, devices)
@@ -96,6 +103,9 @@ def train(given: Config) -> None:
         config = _as_begun(run, given, config, devices)
         if run.has(_SCORES):
             progress.say(f"{run.path} is finished; --overwrite begins anew.")
+            if not run.has(reporting.REPORT):  # left out before, or killed while it was drawn
+                with Interruption() as interruption:
+                    reporting.report(config, run, {}, interruption)
             console.print_scores(run, run.read_json(_SCORES))
             return
     data = parts.load_data(config)
@@ -119,16 +129,18 @@ def train(given: Config) -> None:
         if not checkpoints.restore_best():
             progress.say("No epoch of fine-tuning: the last weights are evaluated.")
         predict_test(job, interruption)
-        # The scores come last: they tell that a run is finished.
+        # The scores come after all other results: they tell that a run is finished.
         run.write_json(_SCORES, score_splits(job, interruption))
+        reporting.report(config, run, data.splits, interruption)
     console.print_scores(run, run.read_json(_SCORES))
 
 
 def evaluate(given: Config) -> None:
-    """Scores the best model of a run on train and validation, and writes the tables."""
+    """Scores the best model of a run on train and validation, writes the tables and the report."""
     job = _open_run(given, records.LABELED_SPLITS)
     with Interruption() as interruption, job.naming_bad_records():
         job.run.write_json(_SCORES, score_splits(job, interruption))
+        reporting.report(job.config, job.run, job.data.splits, interruption)
     console.print_scores(job.run, job.run.read_json(_SCORES))
 
 
@@ -214,13 +226,16 @@ def _list_bad_records(
 
 
 def _as_begun(run: RunDirectory, given: Config, config: Config, devices: Devices) -> Config:
-    """Returns the configuration with the global batch and precision that a run began with."""
+    """Returns the configuration with what a run's numbers depend on as it began."""
     run_directory.check_same_flags(run, given, config)
     _, begun = run.read_configs()
     if config.global_batch_size != begun.global_batch_size:
         progress.say(f"Keeping the global batch of {begun.global_batch_size} this run began with.")
     kept = dataclasses.replace(
-        config, global_batch_size=begun.global_batch_size, precision=begun.precision
+        config,
+        global_batch_size=begun.global_batch_size,
+        precision=begun.precision,
+        augment_on=begun.augment_on,
     )
     return parts.resolve(kept, devices)
 
@@ -259,41 +274,53 @@ def _fit(
     job: Job, plan: loop.Plan, state: TrainState, checkpoints: Checkpoints,
     interruption: Interruption,
 ) -> None:  # fmt: skip
-    strategy, config, val = job.devices.strategy, job.config, job.data.splits["val"]
+    strategy, config = job.devices.strategy, job.config
+    train, val = job.data.splits["train"], job.data.splits["val"]
+    train_source, val_source = feed.train_and_val_sources(config, train, val)
     eval_steps = compiled.compile_eval_steps(strategy, job.classifier.model)
-    val_batches = parts.eval_batches(config, strategy, val)
+    val_batches = feed.eval_batches(config, strategy, val_source)
 
     def validate() -> dict[str, float]:
         with progress.bar(val.size, "validation") as bar:
-            return loop.evaluate(
+            sums = loop.evaluate(
                 eval_steps,
-                parts.iterate(val_batches),
+                feed.iterate(val_batches),
                 pipeline.eval_steps(val.size, plan.global_batch_size),
                 plan.num_classes,
                 on_steps=lambda n: bar.update(n * plan.global_batch_size),
                 interruption=interruption,
             )
+        watched.on_validation(sums["confusion"])
+        return metrics.scores(sums)
 
     def on_epoch(history: list[dict], times: dict[str, float]) -> None:
+        times = {**times, "val_images_per_second": val.size / times["val_seconds"]}
         job.run.write_table("history.csv", pd.DataFrame(history))
         past = job.run.read_table("timing.csv") if job.run.has("timing.csv") else pd.DataFrame()
         job.run.write_table("timing.csv", pd.concat([past, pd.DataFrame([times])]))
         console.print_epoch(plan, history, times)
+        watched.on_epoch(history, times)
 
-    loop.fit(
-        plan=plan,
-        state=state,
-        checkpoints=checkpoints,
-        train_steps=lambda stage: compiled.compile_train_steps(
-            strategy, state, stage, plan.seed, plan.objective
-        ),
-        train_iterator=lambda step: parts.iterate(
-            parts.train_batches(config, strategy, job.data.splits["train"], plan, step)
-        ),
-        validate=validate,
-        on_epoch=on_epoch,
-        ids_of_step=functools.partial(parts.ids_of_step, config, job.data.splits["train"]),
-        interruption=interruption,
+    pictures = live.Pictures(
+        val, config.image_size, job.data.class_names, config.seed, predict=job.logits_of_few
     )
+    with live.Live(config, job.run, plan, state, pictures) as watched:
+        loop.fit(
+            plan=plan,
+            state=state,
+            checkpoints=checkpoints,
+            train_steps=lambda stage: compiled.compile_train_steps(
+                strategy, state, stage, plan.seed, plan.objective, feed.augment_on_device(config)
+            ),
+            train_iterator=lambda step: feed.iterate(
+                feed.train_batches(config, strategy, train_source, plan, step)
+            ),
+            validate=validate,
+            on_steps=watched.on_steps,
+            on_epoch=on_epoch,
+            ids_of_step=functools.partial(feed.ids_of_step, config, train),
+            interruption=interruption,
+            stops=watched.stops,
+        )
     # A run that was killed between its last checkpoint and this table is finished all the same.
     job.run.write_table("history.csv", pd.DataFrame(state.progress.history))

@@ -7,6 +7,7 @@ import sys
 import threading
 from types import FrameType
 
+from flowers_tpu import progress
 from flowers_tpu.errors import StoppedError
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -47,11 +48,10 @@ class Interruption:
         if self.requested:
             os._exit(128 + number)
         self.requested = True
-        print(
+        progress.say(
             f"\n{signal.Signals(number).name}: finishing the running steps, then saving; "
             "a second signal exits at once",
             file=sys.stderr,
-            flush=True,
         )
 
     def _listen(self) -> None:

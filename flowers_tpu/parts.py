@@ -1,11 +1,11 @@
-"""From a resolved Config to the parts of a run: devices, data, plan, model, state and batches.
+"""From a resolved Config to the parts of a run: devices, data, plan, model and state.
 
 Whatever trains, measures or compiles the real thing takes its parts from here.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,7 @@ from absl import logging
 
 from flowers_tpu import distribution, files, progress, quiet
 from flowers_tpu.config import Config
-from flowers_tpu.data import augment, classes, example, order, pipeline, records
+from flowers_tpu.data import check, classes, example, records
 from flowers_tpu.distribution import Devices
 from flowers_tpu.errors import RequestError
 from flowers_tpu.evaluation import submission
@@ -62,11 +62,15 @@ def resolve(config: Config, devices: Devices) -> Config:
     precision = config.precision
     if precision == "auto":
         precision = "bfloat16" if devices.kind == "TPU" else "float32"
+    augment_on = config.augment_on
+    if augment_on == "auto":
+        augment_on = "host" if devices.kind == "CPU" else "device"
     return dataclasses.replace(
         config,
         global_batch_size=batch,
         batch_size_per_replica=batch // devices.replicas,
         precision=precision,
+        augment_on=augment_on,
     )
 
 
@@ -87,6 +91,13 @@ def load_data(config: Config, splits: tuple[str, ...] = records.SPLITS) -> Data:
                 raise
             logging.warning("%s; without the records left out the submission is incomplete", error)
     return data
+
+
+def naming_bad_records(config: Config, data: Data) -> contextlib.AbstractContextManager[None]:
+    """Turns the error of a photo that cannot be decoded into one that says which it is."""
+    return check.naming_bad_records(
+        data.folder, data.splits.values(), config.image_size, len(data.class_names)
+    )
 
 
 def make_plan(config: Config, data: Data) -> loop.Plan:
@@ -186,62 +197,6 @@ def make_state(config: Config, strategy: tf.distribute.Strategy, plan: loop.Plan
             step=step,
             progress=Progress(metrics.empty(plan.num_classes)),
         )
-
-
-def train_batches(
-    config: Config, strategy: tf.distribute.Strategy, split: records.Split, plan: loop.Plan,
-    first_step: int,
-) -> tf.distribute.DistributedDataset | tf.data.Dataset:  # fmt: skip
-    """The distributed training batches from a step on."""
-    dataset = pipeline.train_dataset(
-        split,
-        image_size=config.image_size,
-        global_batch_size=plan.global_batch_size,
-        local_batch_size=config.batch_size_per_replica,
-        augmentation=augment.Augmentation(
-            flip_left_right=config.flip_left_right,
-            flip_up_down=config.flip_up_down,
-            saturation=(config.saturation_lower, config.saturation_upper),
-            crop_min=config.crop_min,
-        ),
-        seed=config.seed,
-        shuffle_buffer=config.shuffle_buffer,
-        first_step=first_step,
-        num_steps=len(plan.rates),
-    )
-    return pipeline.distribute(strategy, dataset)
-
-
-def ids_of_step(config: Config, split: records.Split, step: int) -> list[str]:
-    """Returns the ids of the photos that a training step sees, without reading anything."""
-    batch = config.global_batch_size
-    epoch, position = divmod(step, split.size // batch)
-    indices = order.epoch_indices(
-        [shard.count for shard in split.shards],
-        seed=config.seed,
-        epoch=epoch,
-        shuffle_buffer=config.shuffle_buffer,
-    )
-    return list(split.ids[indices[position * batch : (position + 1) * batch]])
-
-
-def eval_batches(
-    config: Config, strategy: tf.distribute.Strategy, split: records.Split
-) -> tf.distribute.DistributedDataset | tf.data.Dataset:
-    """The distributed batches of a split in file order, filled up with weight 0."""
-    dataset = pipeline.eval_dataset(
-        split,
-        image_size=config.image_size,
-        global_batch_size=config.global_batch_size,
-        local_batch_size=config.batch_size_per_replica,
-    )
-    return pipeline.distribute(strategy, dataset)
-
-
-def iterate(batches: tf.distribute.DistributedDataset | tf.data.Dataset) -> Iterator:
-    """Returns an iterator over batches."""
-    with quiet.without_chatter():
-        return iter(batches)
 
 
 def data_folder(config: Config) -> str:

@@ -25,6 +25,8 @@ _CHATTER = re.compile(
     rb"|failed call to cuInit: .*UNKNOWN ERROR \(303\)"
     rb"|failed call to cuInit: CUDA_ERROR_NO_DEVICE"
     rb"|no NVIDIA GPU device is present"
+    rb"|Compiled cluster using XLA!"
+    rb"|SetPriority unimplemented for this stream"
     rb"|Input of GeneratorDatasetOp::Dataset will not be optimized"
 )
 

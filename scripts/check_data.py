@@ -12,4 +12,4 @@ Only --data_dir, --image_size and --classes matter here.
 from flowers_tpu import command_line
 
 if __name__ == "__main__":
-    command_line.run("check_data", __doc__)
+    command_line.run("experiment.check_data", __doc__)

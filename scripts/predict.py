@@ -8,4 +8,4 @@ Writes predictions_test.csv and submission.csv there.
 from flowers_tpu import command_line
 
 if __name__ == "__main__":
-    command_line.run("predict", __doc__, on_existing_run=True)
+    command_line.run("experiment.predict", __doc__, on_existing_run=True)

@@ -1,12 +1,13 @@
 """Small data sets and models for tests."""
 
+import functools
 import io
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from flowers_tpu.data import records
+from flowers_tpu.data import augment, decode, records, source
 from flowers_tpu.models.classifier import Classifier
 
 
@@ -47,6 +48,17 @@ def write_data_set(folder, *, train=24, val=9, test=5, size=32, num_classes=3):
     ids = "".join(f"test-{number:04d},0\n" for number in range(test))
     (folder / "sample_submission.csv").write_text(f"id,label\n{ids}")
     return folder
+
+
+def source_of(split: records.Split) -> source.Source:
+    """The photos of a split as they are, from its files."""
+    return source.from_files(split, decode.for_evaluation(split.photo_size, split.photo_size))
+
+
+def augment_photo(size: int, augmentation: augment.Augmentation | None = None):
+    """What `pipeline.train_dataset` takes where the host augments; by default the notebook's."""
+    augmentation = augmentation or augment.Augmentation()
+    return functools.partial(augment.on_host, image_size=size, augmentation=augmentation)
 
 
 def linear_classifier(num_classes: int, size: int = 2, seed: int = 0) -> Classifier:

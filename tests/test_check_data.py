@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from flowers_tpu import experiment, parts
+from flowers_tpu import experiment, feed, parts
 from flowers_tpu.config import Config
 from flowers_tpu.data import records
 from flowers_tpu.errors import RequestError, RunError
@@ -157,6 +157,7 @@ def make_config(data, run_dir, **changes):
         warmup_epochs=1,
         epochs=1,
         crop_min=1.0,
+        report=False,
         **changes,
     )
 
@@ -272,8 +273,9 @@ def test_ids_of_a_step_are_those_it_sees(tmp_path, make_strategy):
     split = records.read_split(str(data), "train", SIZE, 3, bad_records="skip")
     label_of = dict(zip(split.ids, split.labels, strict=True))
     plan = parts.make_plan(config, parts.Data("", ("a", "b", "c"), {"train": split}))
-    batches = iter(parts.train_batches(config, make_strategy(1), split, plan, 0))
+    train_source, _ = feed.train_and_val_sources(config, split, split)
+    batches = iter(feed.train_batches(config, make_strategy(1), train_source, plan, 0))
     for step in range(4):
-        ids = parts.ids_of_step(config, split, step)
+        ids = feed.ids_of_step(config, split, step)
         labels = np.concatenate([next(batches)["label"].numpy() for _ in range(2)])
         assert [label_of[example_id] for example_id in ids] == labels.tolist()

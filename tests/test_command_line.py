@@ -8,10 +8,24 @@ from absl import flags, logging
 
 import flowers_tpu
 from flowers_tpu import command_line
-from flowers_tpu.config import Config, define_flags
+from flowers_tpu.config import Config, define_flags, knob
 from flowers_tpu.errors import RequestError, RunError, StoppedError
 
 NAMES = [field.name for field in dataclasses.fields(Config)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    output_dir: str = knob("", "Own", "Where it goes.")
+    class_: str = knob("", "Own", "Which one.")
+    quality: int = knob(95, "Own", "How well.")
+
+    def __post_init__(self):
+        if self.quality > 100:
+            raise RequestError(f"--quality={self.quality}: must be at most 100")
+
+
+OPTIONS = ["output_dir", "class", "quality"]
 
 
 @pytest.fixture(autouse=True)
@@ -19,13 +33,15 @@ def _flags_are_forgotten():
     """Flags may be defined once in a process; each test begins without them."""
     yield
     flags.FLAGS.unparse_flags()
-    flags.FLAGS.remove_flag_values([name for name in NAMES if name in flags.FLAGS])
+    flags.FLAGS.remove_flag_values([name for name in NAMES + OPTIONS if name in flags.FLAGS])
 
 
 @pytest.fixture
 def parse():
     define_flags()
-    return lambda *arguments: command_line.parse(["scripts/train.py", *arguments], "Trains.")
+    return lambda *arguments: (
+        command_line.parse(["scripts/train.py", *arguments], "Trains.", [Config]).config
+    )
 
 
 @pytest.fixture
@@ -35,12 +51,12 @@ def run(monkeypatch):
     monkeypatch.setattr(logging, "use_absl_handler", lambda: None)
     monkeypatch.setattr(handler, "setFormatter", lambda formatter: None)
 
-    def run(*arguments, command=lambda config: None, with_flags_of_run=None, **options):
+    def run(*arguments, command=lambda *given, **options: None, with_flags_of_run=None, **options):
         experiment = types.SimpleNamespace(train=command, with_flags_of_run=with_flags_of_run)
         monkeypatch.setitem(sys.modules, "flowers_tpu.experiment", experiment)
         monkeypatch.setattr(flowers_tpu, "experiment", experiment, raising=False)
         monkeypatch.setattr(sys, "argv", ["scripts/train.py", *arguments])
-        command_line.run("train", "Trains.\n\nMore of it.", **options)
+        command_line.run("experiment.train", "Trains.\n\nMore of it.", **options)
 
     return run
 
@@ -77,7 +93,7 @@ from flowers_tpu import command_line
 for flag in ("--help", "--seed=x"):
     sys.argv = ["scripts/train.py", flag]
     try:
-        command_line.run("train", "Trains.")
+        command_line.run("experiment.train", "Trains.")
     except SystemExit as stop:
         print(stop.code, "tensorflow" in sys.modules, file=sys.stderr)
     from absl import flags
@@ -198,3 +214,48 @@ def test_what_comes_later_wins(parse, tmp_path):
     (tmp_path / "a.flags").write_text("--epochs=7\n--seed=7\n")
     config = parse("--seed=1", f"--flagfile={tmp_path}/a.flags", "--epochs=2")
     assert (config.seed, config.epochs) == (7, 2)
+
+
+# A script's own flags
+
+
+def test_a_script_may_have_flags_of_its_own(run):
+    received = []
+
+    def command(config, **options):
+        received.append((config, options))
+
+    run("--class=rose", "--seed=3", command=command, options=Options)
+    config = Config(seed=3, run_dir="runs/default")
+    assert received == [(config, {"output_dir": "", "class_": "rose", "quality": 95})]
+
+
+def test_a_script_may_take_no_run_but_arguments(run):
+    received = []
+
+    def command(arguments, **options):
+        received.append((arguments, options))
+
+    run("a", "b", "--quality=3", command=command, options=Options, takes_config=False,
+        arguments="RUN RUN")  # fmt: skip
+    assert received == [(["a", "b"], {"output_dir": "", "class_": "", "quality": 3})]
+    assert "seed" not in flags.FLAGS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [([], "expected RUN"), (["a", "--quality=101"], "--quality=101: must be at most 100"),
+     (["a", "--seed=1"], "seed")],
+)  # fmt: skip
+def test_a_script_s_own_flags_are_checked(run, capsys, arguments, named):
+    given = {"options": Options, "takes_config": False, "arguments": "RUN"}
+    assert exit_code(run, *arguments, command=pytest.fail, **given) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_the_help_begins_with_the_script_s_own_flags(run, capsys):
+    assert exit_code(run, "--help", options=Options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[4] == "Own:"
+    assert "  --class=str  (default '')" in lines
+    assert lines.index("Own:") < lines.index("Devices:")

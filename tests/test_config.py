@@ -29,6 +29,15 @@ OTHERS = {
     "saturation_lower": 0.1,
     "saturation_upper": 1.7,
     "crop_min": 1.0,
+    "cache": "pixels",
+    "augment_on": "device",
+    "brightness": 0.1,
+    "contrast": 0.2,
+    "hue": 0.5,
+    "rotation": 15.0,
+    "zoom": 0.3,
+    "translation": 0.25,
+    "random_erasing": 1.0,
     "backbone": "efficientnet_b0",
     "alpha": 0.35,
     "weights": "none",
@@ -61,6 +70,10 @@ OTHERS = {
     "bad_records": "skip",
     "checkpoint_every_minutes": 2.5,
     "summary": True,
+    "report": False,
+    "report_images": "files",
+    "tensorboard": False,
+    "profile_steps": "20,25",
 }
 
 
@@ -126,11 +139,17 @@ def test_replacements_come_before_flags(absl_flags):
         *((name, 1.0) for name in ("dropout", "label_smoothing", "momentum")),
         *((name, 0.0) for name in ("crop_min", "lr_decay", "alpha")),
         *((name, 1.01) for name in ("crop_min", "lr_decay")),
+        *((name, -1e-9) for name in ("brightness", "contrast", "hue", "rotation", "zoom")),
+        *((name, -1e-9) for name in ("translation", "random_erasing")),
+        *((name, 1.01) for name in ("brightness", "translation", "random_erasing")),
+        *((name, 1.0) for name in ("contrast", "zoom")),
+        *(("hue", 0.51), ("rotation", 180.1), ("cache", "x"), ("augment_on", "x")),
         *((name, float("nan")) for name in ("learning_rate", "l2", "saturation_upper")),
         *((name, float("inf")) for name in ("clip_norm", "lr_sustain_epochs")),
         ("seed", 2**31),
         *((name, "x") for name in ("precision", "batch_norm", "lr_schedule", "lr_granularity")),
         *((name, "x") for name in ("optimizer", "class_weights", "on_nan")),
+        *(("profile_steps", text) for text in ("5", "5,", "5,5", "6,5", "-1,5", "5,6,7", "a,b")),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(name, value):
@@ -165,6 +184,7 @@ def test_contradictions_are_refused_naming_both_flags(flags_given):
         {"weight_decay": 0.1, "optimizer": "adamw"},
         {"crop_min": 1.0, "lr_decay": 1.0, "dropout": 0.0, "learning_rate": 0.0},
         {"require_tpu": True, "tpu": "local"},
+        {"profile_steps": "0,1"},
     ],
 )
 def test_the_ends_of_ranges_are_allowed(flags_given):
@@ -173,13 +193,17 @@ def test_the_ends_of_ranges_are_allowed(flags_given):
 
 def test_only_flags_that_change_results_count_as_changed():
     changed = config.changed_flags(Config(), Config(**OTHERS))
-    free = {"tpu", "require_tpu", "replicas", "steps_per_loop"}
+    free = {"tpu", "require_tpu", "replicas", "steps_per_loop", "cache"}
     free |= {
         "run_dir",
         "overwrite",
         "checkpoint_every_steps",
         "checkpoint_every_minutes",
         "summary",
+        "report",
+        "report_images",
+        "tensorboard",
+        "profile_steps",
     }
     assert set(changed) == OTHERS.keys() - free
     assert config.changed_flags(Config(seed=1), Config(seed=2, replicas=2)) == ["seed"]

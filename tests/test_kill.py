@@ -18,6 +18,7 @@ FLAGS = [
     *("--replicas=2", "--image_size=32", "--backbone=small_cnn", "--weights=none"),
     *("--batch_size_per_replica=4", "--warmup_epochs=1", "--epochs=3", "--learning_rate=1e-2"),
     *("--dropout=0.2", "--steps_per_loop=1", "--checkpoint_every_steps=4"),
+    "--noreport",
 ]
 
 

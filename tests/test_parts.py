@@ -18,7 +18,7 @@ COMPETITION = 12_753  # its training photos
 
 def from_flagfile(path: str) -> Config:
     values = flags.FlagValues()
-    config_lib.define_flags(values)
+    config_lib.define_flags(values=values)
     values(["train.py", f"--flagfile={path}"])
     return config_lib.from_flags(values)
 
@@ -88,6 +88,13 @@ def test_resolve():
         RequestError, match="--global_batch_size=24: is not divisible by 5 replicas"
     ):
         parts.resolve(Config(global_batch_size=24), devices(5))
+
+
+@pytest.mark.parametrize(("kind", "where"), [("CPU", "host"), ("GPU", "device"), ("TPU", "device")])
+def test_photos_are_augmented_where_that_is_fastest(kind, where):
+    assert parts.resolve(Config(), devices(2, kind)).augment_on == where
+    for given in ("host", "device"):
+        assert parts.resolve(Config(augment_on=given), devices(2, kind)).augment_on == given
 
 
 def test_fewer_photos_than_a_batch(tmp_path):

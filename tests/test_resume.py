@@ -4,12 +4,14 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
 from flowers_tpu import experiment
 from flowers_tpu.config import Config
 from flowers_tpu.errors import StoppedError
+from flowers_tpu.run_directory import RunDirectory
 from tests.photos import write_data_set
 
 WRITTEN = ("history.csv", "submission.csv", "predictions_val.csv", "scores.json")
@@ -70,6 +72,7 @@ def make_config(data, run_dir, **changes):
         "learning_rate": 1e-2,
         "dropout": 0.3,
         "steps_per_loop": 1,
+        "report": False,
     }
     return Config(**(values | changes))
 
@@ -132,6 +135,41 @@ def test_the_polls_are_where_they_are_thought_to_be(whole, data, tmp_path, monke
 def test_stopped_in(whole, data, tmp_path, monkeypatch, place):
     stop_and_continue(monkeypatch, make_config(data, tmp_path / "run"), IN_PLACES[place])
     assert_same_run(whole, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def whole_on_device(data, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "on_device"
+    experiment.train(make_config(data, run_dir, augment_on="device"))
+    return run_dir
+
+
+def test_where_photos_are_augmented_makes_hardly_any_difference(whole, whole_on_device):
+    """A few pixels may be rounded otherwise; that is all."""
+    routes = [RunDirectory(str(d)).read_configs()[1].augment_on for d in (whole, whole_on_device)]
+    assert routes == ["host", "device"]
+    on_host, on_device = (pd.read_csv(d / "history.csv") for d in (whole, whole_on_device))
+    assert on_host.columns.tolist() == on_device.columns.tolist()
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose(on_host[name], on_device[name], rtol=0.01)
+
+
+@pytest.mark.parametrize("route", ["host", "device"])
+def test_the_cache_may_change_between_stops(
+    whole, whole_on_device, data, tmp_path, monkeypatch, route
+):
+    """Also that a run whose photos are augmented on the device continues bit for bit."""
+    config = make_config(
+        data, tmp_path / "run", augment_on="device" if route == "device" else "auto"
+    )
+    monkeypatch.setattr(experiment, "Interruption", StopAt)
+    for cache, stop in (("none", 3), ("records", 4)):
+        monkeypatch.setattr(StopAt, "stop_at", stop)
+        with pytest.raises(StoppedError):
+            experiment.train(dataclasses.replace(config, cache=cache))
+    monkeypatch.setattr(StopAt, "stop_at", None)
+    experiment.train(dataclasses.replace(config, cache="pixels"))
+    assert_same_run(whole if route == "host" else whole_on_device, tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """What is wrong with a whole data set, and with what of it a run leaves out."""
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -8,10 +9,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from flowers_tpu.data import records
+from flowers_tpu.data import records, verify
 from flowers_tpu.data.records import Shard, Split
 from flowers_tpu.data.verify import Problem, Record
-from flowers_tpu.errors import RequestError
+from flowers_tpu.errors import RequestError, RunError
 
 _BAD_RECORDS = ("split", "file", "record", "id", "problem")
 
@@ -63,6 +64,23 @@ def new_problems(folder: str, split: Split, image_size: int, num_classes: int) -
     shards = records.find_shards(folder, split.name, image_size)
     contents = records.examine_shards(shards, split.name, num_classes, decode=True)
     return [p for content in contents for p in content.problems if p not in split.problems]
+
+
+@contextlib.contextmanager
+def naming_bad_records(
+    folder: str, splits: Iterable[Split], image_size: int, num_classes: int
+) -> Iterator[None]:
+    """Turns the error of a photo that cannot be decoded into one that says which it is."""
+    try:
+        yield
+    except verify.ERRORS as error:
+        for split in splits:
+            if problems := new_problems(folder, split, image_size, num_classes):
+                raise RunError(
+                    f"{problems[0]} (met on the way: the start reads headers only). Repair it "
+                    "and run the same command again, or begin anew with --bad_records=skip"
+                ) from error
+        raise
 
 
 def bad_records(splits: Iterable[Split], known: str = "") -> str:

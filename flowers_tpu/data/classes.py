@@ -1,5 +1,8 @@
 """The names of the classes: the competition's 104 flowers, or those of a data set's classes.txt."""
 
+import difflib
+from collections.abc import Sequence
+
 from flowers_tpu.errors import RequestError
 
 # "Flower Classification with TPUs" gives each photo's class as an index into this order. Its
@@ -64,3 +67,30 @@ def read_classes(path: str) -> tuple[str, ...]:
             )
         first_line[name] = number
     return tuple(names)
+
+
+def find_class(wanted: str, names: Sequence[str]) -> int:
+    """Returns the label of a class given by its name, in any case, or by its number.
+
+    Raises:
+        RequestError: there is none, or more than one, of that name.
+    """
+    word = wanted.strip()
+    if word in names:
+        return names.index(word)
+    same = [label for label, name in enumerate(names) if name.casefold() == word.casefold()]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        found = ", ".join(f"{names[label]!r} ({label})" for label in same)
+        raise RequestError(f"--class={wanted}: may be {found}; give the number")
+    if word.isdecimal() and int(word) < len(names):
+        return int(word)
+    folded = {name.casefold(): name for name in names}
+    like = [name for fold, name in folded.items() if word and word.casefold() in fold]
+    like += [folded[fold] for fold in difflib.get_close_matches(word.casefold(), folded, n=5)]
+    hint = f" (close: {', '.join(map(repr, dict.fromkeys(like)))})" if like else ""
+    raise RequestError(
+        f"--class={wanted}: no class of that name{hint}; expected a name, or a label from 0 to "
+        f"{len(names) - 1}"
+    )

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from flowers_tpu import progress
 from flowers_tpu.data.classes import FLOWERS
 from flowers_tpu.data.drawing import draw_photo
 from flowers_tpu.data.species import SPECIES
@@ -156,8 +156,12 @@ def _draw_all(photos: Sequence[_Photo], processes: int) -> dict[_Photo, bytes]:
     """Draws photos in parallel and returns their JPEG bytes."""
 
     def collect(jpegs: Iterable[bytes]) -> dict[_Photo, bytes]:
-        bar = tqdm(jpegs, "drawing flowers", len(photos), unit=" photos", disable=None)
-        return dict(zip(photos, bar, strict=True))
+        drawn = {}
+        with progress.bar(len(photos), "drawing flowers") as bar:
+            for photo, jpeg in zip(photos, jpegs, strict=True):
+                drawn[photo] = jpeg
+                bar.update()
+        return drawn
 
     if processes == 1:
         return collect(map(_draw_jpeg, photos))

@@ -1,121 +1,125 @@
-"""From shards to batches: order -> skip -> decode -> augment -> batch of a fixed shape.
+"""From a source to batches: order -> skip -> decode -> augment -> batch of a fixed shape.
 
-A batch is a dict of `image` `[batch, size, size, 3]` uint8, `label` `[batch]` int32 and `weight`
-`[batch]` float32: 1, or 0 for what only fills the last batch of an evaluation up.
+A batch is a dict of `image` `[batch, side, side, 3]` uint8, `label` `[batch]` int32 and `weight`
+`[batch]` float32: 1, or 0 for what only fills the last batch of an evaluation up. Where the device
+augments, a training batch also has `draws` `[batch, NUM_DRAWS]` float32.
+
+Several workers share every global batch: each passes over the examples of the others while they are
+bytes or numbers, and decodes its own alone.
 """
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
-from flowers_tpu.data import augment as augment_lib
-from flowers_tpu.data import order, records
+from flowers_tpu.data import augment, order
+from flowers_tpu.data.source import Source
 
-_BATCHES_AHEAD = 2
+_STEPS_AHEAD = 2
+
+Batch = dict[str, tf.Tensor]
 
 
 def train_dataset(
-    split: records.Split,
+    source: Source,
     *,
-    image_size: int,
     global_batch_size: int,
     local_batch_size: int,
-    augmentation: augment_lib.Augmentation,
+    augment_photo: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None,
     seed: int,
     shuffle_buffer: int,
     first_step: int = 0,
     num_steps: int,
+    worker: int = 0,
+    workers: int = 1,
 ) -> tf.data.Dataset:
     """Returns the batches of steps `first_step` to `num_steps` - 1 of a run, over all its epochs.
 
     Each epoch has `split.size // global_batch_size` steps; what is left over differs from epoch to
-    epoch, as the order does. Skipped examples are skipped as bytes: nothing of them is decoded.
+    epoch, as the order does. Nothing of skipped examples is decoded.
 
     Args:
-        split: the training split.
-        image_size: side of the photos, pixels.
+        source: of the training split.
         global_batch_size: photos of one step over all replicas.
         local_batch_size: photos of one batch of the dataset: one replica's.
-        augmentation: what may happen to a photo.
+        augment_photo: maps a photo and its draws to what the model sees (`augment.on_host`); None
+            where the device does it, which then gets the draws.
         seed: of order and augmentation.
         shuffle_buffer: see `order.ordered`.
         first_step: where to begin.
         num_steps: where the run ends.
+        worker: which part of each global batch to give, from 0.
+        workers: into how many parts it is divided.
     """
+    split = source.split
     steps_per_epoch = split.size // global_batch_size
-    read_shard = records.shard_reader(split.shards)
 
-    def epoch_examples(epoch: tf.Tensor) -> tf.data.Dataset:
+    def epoch_elements(epoch: tf.Tensor) -> tf.data.Dataset:
         skipped_steps = tf.where(
             epoch == first_step // steps_per_epoch,
             tf.constant(first_step % steps_per_epoch, tf.int64),
             tf.constant(0, tf.int64),
         )
-        serialized = order.ordered(
-            read_shard,
+        skipped = skipped_steps * global_batch_size
+        ordered = order.ordered(
+            source.elements,
             len(split.shards),
             seed=seed,
             epoch=epoch,
             shuffle_buffer=shuffle_buffer,
         )
-        return (
-            serialized.enumerate(start=epoch * split.size)
-            .take(steps_per_epoch * global_batch_size)
-            .skip(skipped_steps * global_batch_size)
-        )
+        elements = ordered.take(steps_per_epoch * global_batch_size).skip(skipped)
+        draws = augment.draws_from(seed, epoch * split.size + skipped)
+        return tf.data.Dataset.zip((elements, draws))
 
-    def decode_augmented(number: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        example = records.parse(serialized)
-        draws = augment_lib.draw(seed, number)
-        if augmentation.crop_min < 1:
-            window = augment_lib.crop_window(draws, image_size, augmentation)
-            # Only the blocks of the JPEG that the crop touches are decoded.
-            image = tf.image.decode_and_crop_jpeg(example["image"], window, channels=3)
+    def complete(example: Batch, draws: tf.Tensor) -> Batch:
+        if augment_photo is None:
+            example["draws"] = draws
         else:
-            image = _decode(example["image"], image_size)
-        image = augment_lib.augment(image, draws, image_size, augmentation)
-        return {"image": image, "label": example["label"], "weight": tf.constant(1.0)}
+            example["image"] = augment_photo(example["image"], draws)
+        return {**example, "weight": tf.ones_like(example["label"], tf.float32)}
 
-    first_epoch = first_step // steps_per_epoch
-    num_epochs = -(-num_steps // steps_per_epoch)
-    return (
-        tf.data.Dataset.range(first_epoch, num_epochs)
-        .flat_map(epoch_examples)
-        .take((num_steps - first_step) * global_batch_size)
-        .map(decode_augmented, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(local_batch_size, drop_remainder=True)
-        .prefetch(_BATCHES_AHEAD * max(1, global_batch_size // local_batch_size))
+    first_epoch, num_epochs = first_step // steps_per_epoch, -(-num_steps // steps_per_epoch)
+    elements = tf.data.Dataset.range(first_epoch, num_epochs).flat_map(epoch_elements)
+    elements = elements.take((num_steps - first_step) * global_batch_size)
+    return _batches(
+        _part(elements, global_batch_size, worker, workers),
+        source,
+        complete,
+        local_batch_size,
+        batches_per_step=global_batch_size // workers // local_batch_size,
+        one_by_one=augment_photo is not None,
     )
 
 
 def eval_dataset(
-    split: records.Split, *, image_size: int, global_batch_size: int, local_batch_size: int
+    source: Source,
+    *,
+    global_batch_size: int,
+    local_batch_size: int,
+    worker: int = 0,
+    workers: int = 1,
 ) -> tf.data.Dataset:
     """Returns a split in file order, filled up with weight 0 to whole global batches.
 
-    Unlabeled photos have label 0 and weight 1. See `eval_steps` for the number of global batches.
+    Unlabeled photos have label 0 and weight 1. See `eval_steps` for the number of global batches,
+    and `train_dataset` for the arguments.
     """
-    padding = eval_steps(split.size, global_batch_size) * global_batch_size - split.size
+    size = source.split.size
+    padding = eval_steps(size, global_batch_size) * global_batch_size - size
+    elements = tf.data.Dataset.range(len(source.split.shards)).flat_map(source.elements)
+    elements = elements.concatenate(elements.take(1).repeat(padding))
+    weights = tf.data.Dataset.range(size + padding).map(lambda n: tf.cast(n < size, tf.float32))
 
-    def decode(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        example = records.parse(serialized)
-        image = _decode(example["image"], image_size)
-        return {
-            "image": image,
-            "label": tf.maximum(example["label"], 0),
-            "weight": tf.constant(1.0),
-        }
+    def complete(example: Batch, weight: tf.Tensor) -> Batch:
+        return {**example, "label": tf.maximum(example["label"], 0), "weight": weight}
 
-    filler = {
-        "image": tf.zeros([image_size, image_size, 3], tf.uint8),
-        "label": tf.constant(0),
-        "weight": tf.constant(0.0),
-    }
-    return (
-        tf.data.Dataset.range(len(split.shards))
-        .flat_map(records.shard_reader(split.shards))
-        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-        .concatenate(tf.data.Dataset.from_tensors(filler).repeat(padding))
-        .batch(local_batch_size, drop_remainder=True)
-        .prefetch(_BATCHES_AHEAD * max(1, global_batch_size // local_batch_size))
+    return _batches(
+        _part(tf.data.Dataset.zip((elements, weights)), global_batch_size, worker, workers),
+        source,
+        complete,
+        local_batch_size,
+        batches_per_step=global_batch_size // workers // local_batch_size,
     )
 
 
@@ -125,11 +129,49 @@ def eval_steps(num_examples: int, global_batch_size: int) -> int:
 
 
 def distribute(
-    strategy: tf.distribute.Strategy, dataset: tf.data.Dataset
+    strategy: tf.distribute.Strategy, dataset: Callable[[int, int], tf.data.Dataset]
 ) -> tf.distribute.DistributedDataset | tf.data.Dataset:
-    """Gives replica r of a step the r-th of its consecutive local batches."""
-    return strategy.distribute_datasets_from_function(lambda context: dataset)
+    """Gives replica r of a step the r-th of its consecutive local batches.
+
+    Args:
+        strategy: whose replicas get them.
+        dataset: gives the dataset of (worker, workers).
+    """
+    return strategy.distribute_datasets_from_function(
+        lambda context: dataset(context.input_pipeline_id, context.num_input_pipelines)
+    )
 
 
-def _decode(jpeg: tf.Tensor, image_size: int) -> tf.Tensor:
-    return tf.ensure_shape(tf.io.decode_jpeg(jpeg, channels=3), [image_size, image_size, 3])
+def _part(
+    elements: tf.data.Dataset, global_batch_size: int, worker: int, workers: int
+) -> tf.data.Dataset:
+    """Leaves a worker its consecutive part of every global batch."""
+    if workers == 1:
+        return elements
+    share = global_batch_size // workers
+    mine = elements.enumerate().filter(
+        lambda position, _: position % global_batch_size // share == worker
+    )
+    return mine.map(lambda _, element: element)
+
+
+def _batches(
+    elements: tf.data.Dataset,
+    source: Source,
+    complete: Callable[..., Batch],
+    batch_size: int,
+    *,
+    batches_per_step: int,
+    one_by_one: bool = False,
+) -> tf.data.Dataset:
+    """Makes batches of examples of (element, more), a batch at once where the source can."""
+    parallel = {"num_parallel_calls": tf.data.AUTOTUNE}
+    if source.examples and not one_by_one:
+        batches = elements.batch(batch_size, drop_remainder=True).map(
+            lambda element, more: complete(source.examples(element), more), **parallel
+        )
+    else:
+        batches = elements.map(
+            lambda element, more: complete(source.example(element), more), **parallel
+        ).batch(batch_size, drop_remainder=True)
+    return batches.prefetch(_STEPS_AHEAD * batches_per_step)

@@ -6,10 +6,11 @@ and, where the split is labeled, `class` (int64).
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -26,7 +27,7 @@ LABELED_SPLITS = ("train", "val")
 _SHARD_NAME = re.compile(r"^(\d+)-(\d+)x(\d+)-(\d+)\.tfrec$")
 _SIZE_FOLDER = re.compile(r"^tfrecords-jpeg-(\d+)x(\d+)/?$")
 _SHARDS_READ_AT_ONCE = 8  # enough to hide the latency of a bucket
-_READ_BUFFER = 1 << 20  # bytes; a shard is read in pieces of this size
+_READ_BUFFER = 256 << 10  # bytes; a shard is read in pieces of this size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Split:
         ids: `[examples]` str, in file order.
         labels: `[examples]` int32 in file order, or None where the split has no labels.
         problems: why records are left out; empty unless bad records are skipped.
+        fingerprints: `[examples]` int64, of the bytes of their JPEGs; equal ones, equal photos.
+        jpeg_sizes: `[examples]` int64, bytes.
     """
 
     name: str
@@ -64,11 +67,18 @@ class Split:
     ids: np.ndarray
     labels: np.ndarray | None
     problems: tuple[Problem, ...] = ()
+    fingerprints: np.ndarray | None = None  # None only where nothing was read
+    jpeg_sizes: np.ndarray | None = None
 
     @property
     def size(self) -> int:
         """The number of examples."""
         return len(self.ids)
+
+    @property
+    def photo_size(self) -> int:
+        """Side of the photos, pixels."""
+        return self.shards[0].image_size
 
     @property
     def left_out(self) -> int:
@@ -96,25 +106,40 @@ def write_shards(
 
     Each shard is written beside its place and then renamed, so that a name always tells the truth.
     """
-    tf.io.gfile.makedirs(directory)
     paths = []
     bounds = np.linspace(0, len(serialized), num_shards + 1).astype(int)
     for number, (begin, end) in enumerate(itertools.pairwise(bounds)):
-        name = f"{number:02d}-{image_size}x{image_size}-{end - begin}.tfrec"
-        path = files.join(directory, name)
-        with tf.io.TFRecordWriter(f"{path}.part") as writer:
+        with shard_writer(directory, number, image_size) as write:
             for record in serialized[begin:end]:
-                writer.write(record)
-        tf.io.gfile.rename(f"{path}.part", path, overwrite=True)
-        paths.append(path)
+                write(record)
+        paths.append(_shard_path(directory, number, image_size, end - begin))
     return paths
+
+
+@contextlib.contextmanager
+def shard_writer(directory: str, number: int, image_size: int) -> Iterator[Callable[[bytes], None]]:
+    """Gives what writes one record to a shard, which gets its name once all are written."""
+    tf.io.gfile.makedirs(directory)
+    part = files.join(directory, f"{number:02d}-{image_size}x{image_size}.part")
+    count = 0
+
+    def write(serialized: bytes) -> None:
+        nonlocal count
+        writer.write(serialized)
+        count += 1
+
+    with tf.io.TFRecordWriter(part) as writer:
+        yield write
+    tf.io.gfile.rename(part, _shard_path(directory, number, image_size, count), overwrite=True)
 
 
 def data_folder(data_dir: str, image_size: int) -> str:
     """Returns the folder that holds `train/`: `data_dir` itself, or its folder for the image size.
 
+    Where there is none of just that size, it is the one with the next larger photos.
+
     Raises:
-        RequestError: there is no such folder, or none of that size.
+        RequestError: there is no such folder, or all photos are smaller.
     """
     if not tf.io.gfile.isdir(data_dir):
         raise RequestError(f"--data_dir={data_dir}: no such folder")
@@ -123,20 +148,22 @@ def data_folder(data_dir: str, image_size: int) -> str:
     sizes = sorted(int(m.group(1)) for m in found if m.group(1) == m.group(2))
     if not sizes:
         return data_dir
-    if image_size not in sizes:
+    large_enough = [size for size in sizes if size >= image_size]
+    if not large_enough:
         raise RequestError(
             f"--image_size={image_size}: --data_dir={data_dir} holds photos of "
-            f"{_enumerate(sizes)} pixels; use one of these sizes"
+            f"{_enumerate(sizes)} pixels; use one of these sizes, or a smaller one"
         )
-    return files.join(data_dir, f"tfrecords-jpeg-{image_size}x{image_size}")
+    size = large_enough[0]
+    return files.join(data_dir, f"tfrecords-jpeg-{size}x{size}")
 
 
 def find_shards(folder: str, split: str, image_size: int) -> tuple[Shard, ...]:
-    """Returns the shards of a split, in name order.
+    """Returns the shards of a split, in name order; their photos may be larger than `image_size`.
 
     Raises:
-        RequestError: the split's folder is missing or empty, a name is not a shard's, or a shard
-            holds photos of another size.
+        RequestError: the split's folder is missing or empty, a name is not a shard's, or photos
+            are smaller than the image size, not square, or not all of one size.
     """
     directory = files.join(folder, split)
     if not tf.io.gfile.isdir(directory):
@@ -157,12 +184,17 @@ def find_shards(folder: str, split: str, image_size: int) -> tuple[Shard, ...]:
                 "like 00-192x192-128.tfrec"
             )
         height, width, count = (int(match.group(group)) for group in (2, 3, 4))
-        if height != image_size or width != image_size:
+        if height != width or height < image_size:
             raise RequestError(
                 f"{path}: holds photos of {height}x{width} pixels by its name, but "
-                f"--image_size={image_size}"
+                f"--image_size={image_size}: photos must be square and not smaller"
             )
-        shards.append(Shard(path, image_size, count))
+        shards.append(Shard(path, height, count))
+        if height != shards[0].image_size:
+            raise RequestError(
+                f"{path}: holds photos of {height}x{width} pixels by its name, but "
+                f"{shards[0].path} of another size; those of a split must all have the same"
+            )
     if not sum(shard.count for shard in shards):
         raise RequestError(f"--data_dir: {directory}: its shards hold no records")
     return tuple(shards)
@@ -180,7 +212,7 @@ def read_split(
     Args:
         folder: of the data set.
         split: its name.
-        image_size: side of the photos, pixels.
+        image_size: side of the photos that is wanted, pixels; they may be larger.
         num_classes: labels are below it.
         bad_records: `fail` or `skip`: what to do with records that cannot be used.
 
@@ -208,7 +240,15 @@ def read_split(
     ids = np.array([record.id for record in used])
     _check_ids(ids, shards)
     labels = np.array([record.label for record in used], np.int32)
-    return Split(split, shards, ids, labels if split in LABELED_SPLITS else None, problems)
+    return Split(
+        split,
+        shards,
+        ids,
+        labels if split in LABELED_SPLITS else None,
+        problems,
+        fingerprints=np.array([record.fingerprint for record in used], np.int64),
+        jpeg_sizes=np.array([record.jpeg_size for record in used], np.int64),
+    )
 
 
 def examine_shards(
@@ -254,6 +294,10 @@ def shard_reader(shards: Sequence[Shard]) -> Callable[[tf.Tensor], tf.data.Datas
         return numbered.filter(lambda n, _: used[n]).map(lambda _, serialized: serialized)
 
     return read_used
+
+
+def _shard_path(directory: str, number: int, image_size: int, count: int) -> str:
+    return files.join(directory, f"{number:02d}-{image_size}x{image_size}-{count}.tfrec")
 
 
 def _check_ids(ids: np.ndarray, shards: Sequence[Shard]) -> None:

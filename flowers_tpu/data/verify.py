@@ -17,8 +17,9 @@ from flowers_tpu.errors import RequestError
 ERRORS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError, UnicodeDecodeError)
 
 _NO_LABEL = -1
-_READ_BUFFER = 8 << 20  # bytes
-_BATCH = 1024  # descriptions handed over at once
+_READ_BUFFER = 256 << 10  # bytes; several shards are read at a time
+_BATCH = 256  # descriptions handed over at once
+_DESCRIPTION = ("id", "label", "fingerprint", "jpeg_size", "shape")
 # A TFRecord: its length and the length's checksum, its data, and the data's checksum; bytes.
 _LENGTH, _HEADER, _FOOTER = 8, 12, 4
 
@@ -59,6 +60,7 @@ class Record(NamedTuple):
     id: str
     label: int  # -1: none
     fingerprint: int  # of the JPEG's bytes, 63 bits
+    jpeg_size: int  # bytes
 
 
 class Contents(NamedTuple):
@@ -75,6 +77,7 @@ class _Finding(NamedTuple):
     id: str
     label: int
     fingerprint: int
+    jpeg_size: int
     wrong: str
 
 
@@ -142,7 +145,7 @@ def examine(
         )
         problems.insert(0, Problem(path, count, None, "", found))
     used = [
-        Record(number, *finding[:3])
+        Record(number, *finding[:-1])
         for number, finding in enumerate(findings[:count])
         if not finding.wrong
     ]
@@ -183,9 +186,7 @@ def _describe_all(
     return [
         _judge(*row, image_size, num_classes)
         for batch in dataset.as_numpy_iterator()
-        for row in zip(
-            batch["id"], batch["label"], batch["fingerprint"], batch["shape"], strict=True
-        )
+        for row in zip(*(batch[name] for name in _DESCRIPTION), strict=True)
     ]
 
 
@@ -201,7 +202,7 @@ def _describe_each(
             except ERRORS:
                 findings.append(_explain(record))
             else:
-                values = (row[name].numpy() for name in ("id", "label", "fingerprint", "shape"))
+                values = (row[name].numpy() for name in _DESCRIPTION)
                 findings.append(_judge(*values, image_size, num_classes))
     except tf.errors.DataLossError:
         return findings, "damaged: its checksum does not match"
@@ -226,13 +227,14 @@ def _describe(serialized: tf.Tensor, image_size: int, decode: bool) -> dict[str,
         "label": example["label"],
         "shape": shape,
         "fingerprint": tf.strings.to_hash_bucket_fast(image, 2**63 - 1),
+        "jpeg_size": tf.strings.length(image),
         "pixels": pixels,  # or the decoding would be optimized away
     }
 
 
 def _judge(
-    raw_id: bytes, label: int, fingerprint: int, shape: Sequence[int], image_size: int,
-    num_classes: int | None,
+    raw_id: bytes, label: int, fingerprint: int, jpeg_size: int, shape: Sequence[int],
+    image_size: int, num_classes: int | None,
 ) -> _Finding:  # fmt: skip
     """Judges a record that could be parsed and whose photo is a JPEG."""
     example_id = raw_id.decode(errors="replace")
@@ -245,7 +247,7 @@ def _judge(
         wrong = f"{found}, expected 0 to {num_classes - 1}; check --classes"
     elif (height, width) != (image_size, image_size):
         wrong = f"a photo of {height}x{width} pixels, expected {image_size}x{image_size}"
-    return _Finding(example_id, int(label), int(fingerprint), wrong)
+    return _Finding(example_id, int(label), int(fingerprint), int(jpeg_size), wrong)
 
 
 def _explain(serialized: tf.Tensor) -> _Finding:
@@ -254,11 +256,11 @@ def _explain(serialized: tf.Tensor) -> _Finding:
         example = parse(serialized)
     except ERRORS:
         features = "`image` and `id` (bytes) and `class` (int)"
-        return _Finding("", _NO_LABEL, 0, f"not a tf.train.Example with the features {features}")
+        return _Finding("", _NO_LABEL, 0, 0, f"not a tf.train.Example with the features {features}")
     example_id = example["id"].numpy().decode(errors="replace")
     try:
         tf.io.extract_jpeg_shape(example["image"])
         wrong = "a JPEG whose pixels cannot be decoded: damaged or cut short"
     except ERRORS:
         wrong = f"no JPEG, or a damaged header: begins with {example['image'].numpy()[:8]}"
-    return _Finding(example_id, _NO_LABEL, 0, wrong)
+    return _Finding(example_id, _NO_LABEL, 0, 0, wrong)

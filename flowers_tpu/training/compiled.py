@@ -9,33 +9,55 @@ from flowers_tpu.training import steps
 from flowers_tpu.training.state import TrainState
 
 Sums = dict[str, np.ndarray]
+Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def replica_steps(
+    state: TrainState, stage: str, seed: int, objective: steps.Objective,
+    augment: Augment | None = None,
+) -> tuple[Callable, Callable]:  # fmt: skip
+    """Returns what a replica does in a step of training: `gradients(batch)`, `update(gradients)`.
+
+    `augment` makes the images that the model sees of those of a batch and its `draws`, on the
+    device; None where they come augmented.
+    """
+    classifier, variables = state.classifier, trained_variables(state, stage)
+    if stage == "warmup":
+        gradients_of, optimizer = steps.warmup_gradients, state.warmup_optimizer
+    else:
+        gradients_of, optimizer = steps.finetune_gradients, state.finetune_optimizer
+
+    def gradients_step(batch):
+        if augment:
+            batch = {**batch, "image": augment(batch["image"], batch["draws"])}
+        dropout_seed = tf.stack([tf.constant(seed, tf.int32), tf.cast(state.step, tf.int32)])
+        return gradients_of(classifier, batch, dropout_seed, objective)
+
+    def update_step(gradients):
+        steps.apply_gradients(optimizer, gradients, variables)
+
+    return gradients_step, update_step
+
+
+def trained_variables(state: TrainState, stage: str) -> list[tf.Variable]:
+    """Returns the variables that a stage, `warmup` or `finetune`, trains."""
+    part = state.classifier.head if stage == "warmup" else state.classifier.model
+    return part.trainable_variables
 
 
 def compile_train_steps(
     strategy: tf.distribute.Strategy, state: TrainState, stage: str, seed: int,
-    objective: steps.Objective,
+    objective: steps.Objective, augment: Augment | None = None,
 ) -> Callable[[Iterator, tf.Tensor, Sums], tuple[Sums, tf.Tensor, tf.Tensor]]:  # fmt: skip
     """Returns `train_steps(iterator, num_steps, sums)`, which trains many steps in one call.
 
     `num_steps` is an int64 tensor (a Python number would be traced anew each time) and `sums` are
     float64: each step's are added to them one after the other, so where a call ends makes no
     difference. The loop ends at the first step whose loss or gradients are not finite, before its
-    update. Returns the new sums, the last step's gradient norm, and whether all was finite.
+    update. Returns the new sums, the last step's gradient norm, and whether all was finite. See
+    `replica_steps` for the other arguments.
     """
-    classifier = state.classifier
-    if stage == "warmup":
-        gradients_of, optimizer = steps.warmup_gradients, state.warmup_optimizer
-        variables = classifier.head.trainable_variables
-    else:
-        gradients_of, optimizer = steps.finetune_gradients, state.finetune_optimizer
-        variables = classifier.model.trainable_variables
-
-    def gradients_step(batch):
-        dropout_seed = tf.stack([tf.constant(seed, tf.int32), tf.cast(state.step, tf.int32)])
-        return gradients_of(classifier, batch, dropout_seed, objective)
-
-    def update_step(gradients):
-        steps.apply_gradients(optimizer, gradients, variables)
+    gradients_step, update_step = replica_steps(state, stage, seed, objective, augment)
 
     @tf.function
     def train_steps(iterator, num_steps, sums):

@@ -2,7 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -57,6 +58,24 @@ class Plan:
         return "warmup" if epoch < self.warmup_epochs else "finetune"
 
 
+class Call(NamedTuple):
+    """What a compiled call of training steps came to.
+
+    Attributes:
+        step: steps done in the run.
+        learning_rate: of its last step.
+        loss: the mean over the epoch so far.
+        gradient_norm: of its last step, before clipping.
+        images_per_second: NaN for the first call of a stage, which compiles.
+    """
+
+    step: int
+    learning_rate: float
+    loss: float
+    gradient_norm: float
+    images_per_second: float
+
+
 def evaluate(
     eval_steps: Callable[[Iterator, tf.Tensor, Sums], Sums],
     iterator: Iterator,
@@ -65,8 +84,8 @@ def evaluate(
     *,
     on_steps: Callable[[int], None],
     interruption: Interruption,
-) -> dict[str, float]:
-    """Returns the scores of one pass over a split.
+) -> Sums:
+    """Returns the sums of one pass over a split; see `metrics.scores`.
 
     Args:
         eval_steps: see `compiled.compile_eval_steps`.
@@ -85,7 +104,7 @@ def evaluate(
         done += count
         on_steps(count)
         interruption.check()
-    return metrics.scores(sums)
+    return sums
 
 
 def fit(
@@ -96,9 +115,11 @@ def fit(
     train_steps: Callable[[str], Callable],
     train_iterator: Callable[[int], Iterator],
     validate: Callable[[], dict[str, float]],
+    on_steps: Callable[[Call], None],
     on_epoch: Callable[[list[dict], dict[str, float]], None],
     ids_of_step: Callable[[int], list[str]],
     interruption: Interruption,
+    stops: Sequence[int] = (),
 ) -> None:
     """Trains from where `state` is to the end of the plan, or until it stops improving.
 
@@ -112,9 +133,11 @@ def fit(
         train_steps: gives the compiled function of a stage; see `compile_train_steps`.
         train_iterator: gives the batches from a step on.
         validate: gives the scores of the validation split.
+        on_steps: called after each compiled call.
         on_epoch: called with the history and the times of the epoch that ended.
         ids_of_step: tells which photos a step saw, for messages.
         interruption: polled between compiled calls.
+        stops: steps of the run at which a compiled call ends, however many it would do.
 
     Raises:
         StoppedError: a signal came; the state is saved.
@@ -132,12 +155,15 @@ def fit(
         begin, photos = time.monotonic(), 0
         epoch_end = (epoch + 1) * plan.steps_per_epoch
         step = int(state.step.numpy())
-        bar = progress.bar(plan.steps_per_epoch * plan.global_batch_size, _title(plan, epoch))
-        bar.update((step - epoch * plan.steps_per_epoch) * plan.global_batch_size)
-        with bar:
+        with progress.bar(
+            plan.steps_per_epoch * plan.global_batch_size,
+            _title(plan, epoch),
+            initial=(step - epoch * plan.steps_per_epoch) * plan.global_batch_size,
+        ) as bar:
             while step < epoch_end:
                 iterator = iterator or train_iterator(step)
-                count, before = pacer.steps(_next_stop(plan, step, epoch_end) - step), step
+                stop = _next_stop(plan, step, epoch_end, stops)
+                count, before = pacer.steps(stop - step), step
                 with pacer.timed(count):
                     sums, norm, finite = function(iterator, tf.constant(count, tf.int64), run.sums)
                     run.sums = _to_numpy(sums)
@@ -145,8 +171,10 @@ def fit(
                     _skip_or_stop(plan, state, float(norm), ids_of_step)
                 step = int(state.step.numpy())
                 photos += (step - before) * plan.global_batch_size
+                call = _call(plan, step, run.sums, float(norm), pacer.step_seconds)
+                bar.set_postfix(loss=f"{call.loss:.4f}")
                 bar.update((step - before) * plan.global_batch_size)
-                bar.set_postfix(loss=f"{metrics.scores(run.sums)['loss']:.4f}")
+                on_steps(call)
                 if interruption.requested:
                     checkpoints.save_latest()
                     interruption.check()
@@ -159,6 +187,7 @@ def fit(
         except StoppedError:
             checkpoints.save_latest()
             raise
+        validated = time.monotonic()
         row = _history_row(plan, epoch, run, val_scores)
         run.history.append(row)
         run.sums = metrics.empty(plan.num_classes)
@@ -171,7 +200,7 @@ def fit(
             "epoch": epoch + 1,
             "train_seconds": seconds,
             "train_images_per_second": photos / seconds,
-            "val_seconds": time.monotonic() - trained,
+            "val_seconds": validated - trained,
         }
         on_epoch(run.history, times)
 
@@ -191,16 +220,27 @@ def finished(plan: Plan, history: list[dict]) -> bool:
     )
 
 
-def _next_stop(plan: Plan, step: int, epoch_end: int) -> int:
+def _next_stop(plan: Plan, step: int, epoch_end: int, stops: Sequence[int]) -> int:
     """The step at which the next compiled call ends at the latest."""
     every = plan.checkpoint_every_steps
-    return min(epoch_end, (step // every + 1) * every) if every else epoch_end
+    saved = (step // every + 1) * every if every else epoch_end
+    return min(epoch_end, saved, *(stop for stop in stops if stop > step))
 
 
 def _save_is_due(plan: Plan, step: int, saved_at: float) -> bool:
     steps, seconds = plan.checkpoint_every_steps, plan.checkpoint_every_seconds
     return bool(
         (steps and step % steps == 0) or (seconds and time.monotonic() - saved_at >= seconds)
+    )
+
+
+def _call(plan: Plan, step: int, sums: Sums, norm: float, step_seconds: float) -> Call:
+    return Call(
+        step,
+        learning_rate=float(plan.rates[step - 1]),
+        loss=metrics.scores(sums)["loss"],
+        gradient_norm=norm,
+        images_per_second=plan.global_batch_size / step_seconds,
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-from sklearn.utils.class_weight import compute_class_weight
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
@@ -40,6 +39,9 @@ def balanced_class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
     A class that occurs has the weight `examples / (occurring classes * its examples)`, so the mean
     over the examples is 1; one that does not occur has 1.
     """
+    # Late: it takes 25 MB and half a second to import, and little needs it.
+    from sklearn.utils.class_weight import compute_class_weight
+
     weights = np.ones(num_classes, np.float32)
     present = np.unique(labels)
     weights[present] = compute_class_weight("balanced", classes=present, y=labels)

@@ -22,6 +22,11 @@ class Pacer:
         self._calls = 0
         self._step_seconds = math.inf
 
+    @property
+    def step_seconds(self) -> float:
+        """How long a step of the last call took; NaN as long as that is not known."""
+        return self._step_seconds if self._calls > 1 else math.nan
+
     def steps(self, most: int) -> int:
         """Returns how many steps to do next, 1 to `most`."""
         wanted = self._fixed or min(SECONDS_PER_CALL / self._step_seconds, most)

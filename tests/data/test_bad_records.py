@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.data import augment, check, order, pipeline, records
+from flowers_tpu.data import check, order, pipeline, records
 from flowers_tpu.errors import RequestError
+from tests.photos import augment_photo, source_of
 
 pytestmark = pytest.mark.core
 
@@ -282,11 +283,10 @@ def test_what_skipping_does_not_forgive(tmp_path, mode):
 def trained(split, **options):
     options = {"shuffle_buffer": 3, "first_step": 0, "num_steps": 6} | options
     dataset = pipeline.train_dataset(
-        split,
-        image_size=SIZE,
+        source_of(split),
         global_batch_size=2,
         local_batch_size=2,
-        augmentation=augment.Augmentation(),
+        augment_photo=augment_photo(SIZE),
         seed=5,
         **options,
     )
@@ -294,7 +294,7 @@ def trained(split, **options):
 
 
 def evaluated(split):
-    dataset = pipeline.eval_dataset(split, image_size=SIZE, global_batch_size=6, local_batch_size=6)
+    dataset = pipeline.eval_dataset(source_of(split), global_batch_size=6, local_batch_size=6)
     return list(dataset.as_numpy_iterator())
 
 

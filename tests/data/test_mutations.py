@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.data import augment, check, pipeline, records, verify
+from flowers_tpu.data import check, pipeline, records, verify
 from flowers_tpu.errors import RequestError
 from tests.data.test_bad_records import frame, jpeg, masked_crc, png, with_header_of
+from tests.photos import augment_photo, source_of
 
 SIZE = 16
 CLASSES = 5
@@ -220,9 +221,7 @@ def read(folder, bad_records):
 
 def evaluate(split):
     """The labels of all that an evaluation sees."""
-    dataset = pipeline.eval_dataset(
-        split, image_size=SIZE, global_batch_size=32, local_batch_size=32
-    )
+    dataset = pipeline.eval_dataset(source_of(split), global_batch_size=32, local_batch_size=32)
     batches = list(dataset.as_numpy_iterator())
     labels, weights = (np.concatenate([b[name] for b in batches]) for name in ("label", "weight"))
     return labels[weights == 1]
@@ -231,11 +230,10 @@ def evaluate(split):
 def train_one_epoch(split):
     steps = split.size // 16
     dataset = pipeline.train_dataset(
-        split,
-        image_size=SIZE,
+        source_of(split),
         global_batch_size=16,
         local_batch_size=16,
-        augmentation=augment.Augmentation(),
+        augment_photo=augment_photo(SIZE),
         seed=0,
         shuffle_buffer=100,
         num_steps=steps,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.data import augment, order, pipeline, records
+from flowers_tpu.data import order, pipeline, records
+from tests.photos import augment_photo, source_of
 
 pytestmark = pytest.mark.core
 
@@ -110,11 +111,10 @@ def test_training_sees_the_examples_in_this_order(tmp_path, shuffle_buffer):
     split = records.read_split(str(tmp_path), "train", 8, 23)
 
     batches = pipeline.train_dataset(
-        split,
-        image_size=8,
+        source_of(split),
         global_batch_size=4,
         local_batch_size=4,
-        augmentation=augment.Augmentation(),
+        augment_photo=augment_photo(8),
         seed=6,
         shuffle_buffer=shuffle_buffer,
         num_steps=15,

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from flowers_tpu.data import augment, order, pipeline, records
+from tests.photos import augment_photo, source_of
 
 SIZE = 16
 SEED = 6
@@ -41,26 +42,30 @@ def train(tmp_path_factory):
     return write(tmp_path_factory.mktemp("data"), "train", jpegs, num_shards=3), pixels
 
 
-def train_batches(split, *, local_batch_size=4, augmentation=None, first_step=0, num_steps=6):
-    dataset = pipeline.train_dataset(
-        split,
-        image_size=SIZE,
-        global_batch_size=4,
-        local_batch_size=local_batch_size,
-        augmentation=augmentation or augment.Augmentation(),
+def train_dataset(split, *, augmentation=None, on_device=False, **options):
+    options = {"global_batch_size": 4, "local_batch_size": 4, "num_steps": 6} | options
+    return pipeline.train_dataset(
+        source_of(split),
+        augment_photo=None if on_device else augment_photo(SIZE, augmentation),
         seed=SEED,
         shuffle_buffer=BUFFER,
-        first_step=first_step,
-        num_steps=num_steps,
+        **options,
     )
-    return list(dataset.as_numpy_iterator())
 
 
-def eval_batches(split, *, local_batch_size=4):
-    dataset = pipeline.eval_dataset(
-        split, image_size=SIZE, global_batch_size=4, local_batch_size=local_batch_size
-    )
-    return list(dataset.as_numpy_iterator())
+def train_batches(split, **options):
+    return list(train_dataset(split, **options).as_numpy_iterator())
+
+
+@pytest.fixture(scope="module")
+def whole(train):
+    """The six steps of a run by one worker."""
+    return {on_device: train_batches(train[0], on_device=on_device) for on_device in (False, True)}
+
+
+def eval_batches(split, **options):
+    options = {"global_batch_size": 4, "local_batch_size": 4} | options
+    return list(pipeline.eval_dataset(source_of(split), **options).as_numpy_iterator())
 
 
 def joined(batches):
@@ -70,15 +75,16 @@ def joined(batches):
 def assert_same(batches, others):
     assert len(batches) == len(others)
     for batch, other in zip(batches, others, strict=True):
-        for name in ("image", "label", "weight"):
+        assert batch.keys() == other.keys()
+        for name in batch:
             np.testing.assert_array_equal(batch[name], other[name])
 
 
 # Training
 
 
-def test_an_epoch_has_the_steps_it_can_fill(train):
-    batches = train_batches(train[0])
+def test_an_epoch_has_the_steps_it_can_fill(whole):
+    batches = whole[False]
     assert len(batches) == 3 * 2
     for batch in batches:
         assert batch["image"].shape == (4, SIZE, SIZE, 3)
@@ -89,8 +95,8 @@ def test_an_epoch_has_the_steps_it_can_fill(train):
         assert batch["weight"].dtype == np.float32
 
 
-def test_what_is_left_over_differs_between_epochs(train):
-    labels = joined(train_batches(train[0]))["label"].reshape(3, 8)
+def test_what_is_left_over_differs_between_epochs(whole):
+    labels = joined(whole[False])["label"].reshape(3, 8)
     left_over = [frozenset(range(TRAIN_PHOTOS)) - set(epoch) for epoch in labels]
     assert [len(rest) for rest in left_over] == [3, 3, 3]  # so nothing came twice in an epoch
     assert len(set(left_over)) == 3
@@ -102,32 +108,45 @@ def test_without_augmentation_photos_come_as_they_are(train):
     np.testing.assert_array_equal(batch["image"], pixels[batch["label"]])
 
 
-def test_photos_are_augmented_by_seed_and_number(train):
+def test_photos_are_augmented_by_seed_and_number(train, whole):
     split, pixels = train
-    images = joined(train_batches(split))["image"]
+    whole = joined(whole[False])
+    assert sorted(whole) == ["image", "label", "weight"]
     counts = [shard.count for shard in split.shards]
     for epoch in (0, 1, 2):
         indices = order.epoch_indices(counts, seed=SEED, epoch=epoch, shuffle_buffer=BUFFER)
         for position in range(8):
-            number = tf.constant(epoch * TRAIN_PHOTOS + position, tf.int64)
-            draws = augment.draw(SEED, number)
-            top, left, side, _ = augment.crop_window(draws, SIZE, augment.Augmentation()).numpy()
-            crop = pixels[indices[position], top : top + side, left : left + side]
-            expected = augment.augment(crop, draws, SIZE, augment.Augmentation())
-            np.testing.assert_array_equal(images[epoch * 8 + position], expected)
+            draws = augment.draw(SEED, epoch * TRAIN_PHOTOS + position)
+            expected = augment_photo(SIZE)(pixels[indices[position]], draws)
+            np.testing.assert_array_equal(whole["image"][epoch * 8 + position], expected)
 
 
-@pytest.mark.parametrize("first_step", [1, 2, 3, 4, 5, 6])  # epochs begin with steps 2 and 4
-def test_resuming_continues_with_the_batches_of_an_uninterrupted_run(train, first_step):
-    whole = train_batches(train[0])
-    assert_same(train_batches(train[0], first_step=first_step), whole[first_step:])
+def test_where_the_device_augments_photos_come_as_they_are_with_their_draws(train, whole):
+    assert {batch["draws"].shape for batch in whole[True]} == {(4, augment.NUM_DRAWS)}
+    host, device = joined(whole[False]), joined(whole[True])
+    np.testing.assert_array_equal(device["image"], train[1][device["label"]])
+    np.testing.assert_array_equal(device["label"], host["label"])
+    numbers = [epoch * TRAIN_PHOTOS + position for epoch in range(3) for position in range(8)]
+    for number, draws in zip(numbers, device["draws"], strict=True):
+        np.testing.assert_array_equal(draws, augment.draw(SEED, number))
 
 
-@pytest.mark.parametrize("num_steps", [1, 3])
-def test_a_run_may_end_within_an_epoch(train, num_steps):
-    whole = train_batches(train[0])
-    assert_same(train_batches(train[0], num_steps=num_steps), whole[:num_steps])
-    assert_same(train_batches(train[0], first_step=1, num_steps=num_steps), whole[1:num_steps])
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("first_step", "on_device"),  # epochs begin with steps 2 and 4
+    [(1, False), (2, False), (3, False), (4, False), (5, True), (6, False)],
+)
+def test_resuming_continues_with_the_batches_of_an_uninterrupted_run(
+    train, whole, first_step, on_device
+):
+    resumed = train_batches(train[0], on_device=on_device, first_step=first_step)
+    assert_same(resumed, whole[on_device][first_step:])
+
+
+@pytest.mark.parametrize(("first_step", "num_steps"), [(0, 1), (0, 3), (1, 3)])
+def test_a_run_may_end_within_an_epoch(train, whole, first_step, num_steps):
+    batches = train_batches(train[0], first_step=first_step, num_steps=num_steps)
+    assert_same(batches, whole[False][first_step:num_steps])
 
 
 def test_skipped_photos_are_not_decoded(tmp_path):
@@ -143,12 +162,12 @@ def test_skipped_photos_are_not_decoded(tmp_path):
 
 
 @pytest.mark.parametrize("local_batch_size", [2, 1])
-def test_the_batches_of_replicas_make_up_the_global_batch(train, local_batch_size):
+def test_the_batches_of_replicas_make_up_the_global_batch(train, whole, local_batch_size):
     batches = train_batches(train[0], local_batch_size=local_batch_size, first_step=1)
     assert {len(batch["label"]) for batch in batches} == {local_batch_size}
     replicas = 4 // local_batch_size
     together = [joined(batches[i : i + replicas]) for i in range(0, len(batches), replicas)]
-    assert_same(together, train_batches(train[0], first_step=1))
+    assert_same(together, whole[False][1:])
 
 
 # Evaluation
@@ -184,28 +203,100 @@ def test_greyscale_and_cmyk_photos_become_rgb(tmp_path, mode, training):
     photo = image_module.fromarray(photos(1)[1][0]).convert(mode)
     photo.save(tmp_path / "photo.jpg", quality=100, subsampling=0)
     split = write(tmp_path, "train", [(tmp_path / "photo.jpg").read_bytes()] * 4)
-    # Cut to crops of nearly, but not quite, the whole photo: another way to decode.
-    augmentation = augment.Augmentation(False, False, (1.0, 1.0), crop_min=0.999)
-    batches = train_batches(split, augmentation=augmentation) if training else eval_batches(split)
+    batches = train_batches(split, augmentation=UNCHANGED) if training else eval_batches(split)
     for image in joined(batches)["image"]:
         np.testing.assert_allclose(image, np.float32(photo.convert("RGB")), atol=16)
+
+
+# Several workers
+
+
+PARTS = [(2, 1), (4, 1)]  # workers, and the local batch of one of their replicas
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(("workers", "local_batch_size"), PARTS)
+@pytest.mark.parametrize(("on_device", "first_step"), [(False, 0), (True, 3)])
+def test_the_parts_of_workers_make_up_the_global_batches(
+    train, whole, workers, local_batch_size, on_device, first_step
+):
+    options = {"on_device": on_device, "first_step": first_step}
+    options |= {"workers": workers, "local_batch_size": local_batch_size}
+    parts = [train_batches(train[0], worker=worker, **options) for worker in range(workers)]
+    assert_same(in_global_batches(parts), whole[on_device][first_step:])
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(("workers", "local_batch_size"), PARTS)
+def test_the_parts_of_workers_make_up_an_evaluation(train, workers, local_batch_size):
+    """11 photos in three batches: the last worker has nothing but padding at the end."""
+    options = {"workers": workers, "local_batch_size": local_batch_size}
+    parts = [eval_batches(train[0], worker=worker, **options) for worker in range(workers)]
+    assert_same(in_global_batches(parts), eval_batches(train[0]))
+    assert parts[-1][-1]["weight"][-1] == 0
+
+
+def in_global_batches(parts):
+    """Joins what each worker has for each of its replicas, step by step."""
+    per_step = 4 // len(parts) // len(parts[0][0]["label"])
+    assert len({len(part) for part in parts}) == 1
+    return [
+        joined([batch for part in parts for batch in part[step : step + per_step]])
+        for step in range(0, len(parts[0]), per_step)
+    ]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("training", [False, True])
+def test_a_worker_decodes_its_own_photos_alone(tmp_path, training):
+    jpegs, _ = photos(8)
+    split = write(tmp_path, "train", jpegs)
+    ordered = range(8)
+    if training:
+        ordered = order.epoch_indices([8], seed=SEED, epoch=0, shuffle_buffer=BUFFER)
+    mine = {ordered[position] for position in (0, 1, 4, 5)}  # of the first of two workers
+    for index in set(range(8)) - mine:
+        jpegs[index] = b"\xff\xd8 no photo"
+    serialized = [records.serialize_example(f"id{i}", jpeg, i) for i, jpeg in enumerate(jpegs)]
+    records.write_shards(str(tmp_path / "train"), serialized, SIZE, 1)
+
+    batches = train_batches if training else eval_batches
+    options = {"workers": 2, "local_batch_size": 2} | ({"num_steps": 2} if training else {})
+    labels = joined(batches(split, worker=0, **options))["label"]
+    assert set(labels) == mine and len(labels) == 4
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        batches(split, worker=1, **options)
+
+
+class StrategyOfWorkers:
+    """Asks for its data as one worker of three with two replicas each."""
+
+    def distribute_datasets_from_function(self, function):
+        return function(tf.distribute.InputContext(3, 1, 6))
+
+
+def test_the_context_tells_which_worker_asks(train):
+    asked = []
+
+    def dataset(worker, workers):
+        asked.append((worker, workers))
+        return "its data"
+
+    assert pipeline.distribute(StrategyOfWorkers(), dataset) == "its data"
+    assert asked == [(1, 3)]
 
 
 # Distribution
 
 
-def test_replica_r_gets_the_rth_local_batch(train, make_strategy):
+@pytest.mark.parametrize("on_device", [False, True])
+def test_replica_r_gets_the_rth_local_batch(train, make_strategy, on_device):
     strategy = make_strategy(2)
-    dataset = pipeline.train_dataset(
-        train[0],
-        image_size=SIZE,
-        global_batch_size=4,
-        local_batch_size=2,
-        augmentation=augment.Augmentation(),
-        seed=SEED,
-        shuffle_buffer=BUFFER,
-        num_steps=6,
-    )
+    options = {"local_batch_size": 2, "on_device": on_device}
+
+    def dataset(worker, workers):
+        return train_dataset(train[0], worker=worker, workers=workers, **options)
+
     steps = [
         [
             {name: strategy.experimental_local_results(batch[name])[r].numpy() for name in batch}
@@ -214,4 +305,4 @@ def test_replica_r_gets_the_rth_local_batch(train, make_strategy):
         for batch in pipeline.distribute(strategy, dataset)
     ]
     assert len(steps) == 6
-    assert_same(list(itertools.chain(*steps)), train_batches(train[0], local_batch_size=2))
+    assert_same(list(itertools.chain(*steps)), train_batches(train[0], **options))

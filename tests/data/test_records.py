@@ -276,25 +276,61 @@ def test_a_name_that_is_not_a_shards_is_refused(tmp_path, name):
     assert "00-192x192-128.tfrec" in message
 
 
-@pytest.mark.parametrize("size", ["32x32", "16x32", "32x16"])
-def test_shards_of_another_image_size_are_refused_by_name(tmp_path, size):
+@pytest.mark.parametrize("size", ["15x15", "8x8", "16x32", "32x16"])
+def test_photos_that_are_smaller_or_not_square_are_refused_by_name(tmp_path, size):
     write(tmp_path)
     (tmp_path / "train" / SECOND).rename(tmp_path / "train" / f"01-{size}-2.tfrec")
     message = error_of(tmp_path)
     assert f"01-{size}-2.tfrec: holds photos of {size} pixels by its name" in message
-    assert "--image_size=16" in message
+    assert "--image_size=16: photos must be square and not smaller" in message
+
+
+def test_shards_of_a_split_must_have_photos_of_one_size(tmp_path):
+    write(tmp_path)
+    (tmp_path / "train" / SECOND).rename(tmp_path / "train" / "01-32x32-2.tfrec")
+    message = error_of(tmp_path)
+    assert "01-32x32-2.tfrec: holds photos of 32x32 pixels by its name" in message
+    assert "00-16x16-2.tfrec of another size" in message
+
+
+def test_larger_photos_than_the_model_sees_are_fine(tmp_path):
+    write(tmp_path)
+    split = records.read_split(str(tmp_path), "train", 9, CLASSES)
+    assert split.ids.tolist() == IDS
+    assert split.photo_size == 16
+    assert [shard.image_size for shard in split.shards] == [16, 16, 16]
+    with pytest.raises(RequestError, match=r"--image_size=17: .* not smaller"):
+        records.read_split(str(tmp_path), "train", 17, CLASSES)
+
+
+def test_photos_must_have_the_size_that_their_name_says_whatever_is_wanted(tmp_path):
+    small = records.serialize_example("id3", jpeg(12, 12), 1)
+    write(tmp_path, replaced={3: small})
+    with pytest.raises(RequestError, match="id id3: a photo of 12x12 pixels, expected 16x16"):
+        records.read_split(str(tmp_path), "train", 9, CLASSES)
 
 
 # The folder
 
 
-def test_the_folder_of_the_image_size_is_picked(tmp_path):
+@pytest.mark.parametrize(
+    ("image_size", "size"),
+    [(331, 331), (192, 192), (512, 512), (193, 331), (224, 331), (332, 512), (100, 192)],
+)
+def test_the_folder_of_the_image_size_is_picked_or_of_the_next_larger_one(
+    tmp_path, image_size, size
+):
+    for folder in (192, 331, 512):
+        (tmp_path / f"tfrecords-jpeg-{folder}x{folder}").mkdir()
+    folder = records.data_folder(str(tmp_path), image_size)
+    assert folder == str(tmp_path / f"tfrecords-jpeg-{size}x{size}")
+
+
+def test_photos_are_never_enlarged(tmp_path):
     for size in (192, 331, 512):
         (tmp_path / f"tfrecords-jpeg-{size}x{size}").mkdir()
-    folder = records.data_folder(str(tmp_path), 331)
-    assert folder == str(tmp_path / "tfrecords-jpeg-331x331")
-    with pytest.raises(RequestError, match=r"--image_size=224: .* 192, 331 and 512 pixels"):
-        records.data_folder(str(tmp_path), 224)
+    with pytest.raises(RequestError, match=r"--image_size=513: .* 192, 331 and 512 pixels"):
+        records.data_folder(str(tmp_path), 513)
 
 
 def test_a_folder_without_sizes_is_taken_as_it_is(tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st  # noqa: E402
 from flowers_tpu.data import pipeline, records  # noqa: E402
 from flowers_tpu.evaluation import predictions, scores  # noqa: E402
 from flowers_tpu.training import compiled, metrics  # noqa: E402
-from tests.photos import linear_classifier, write_split  # noqa: E402
+from tests.photos import linear_classifier, source_of, write_split  # noqa: E402
 
 CLASSES, SIZE, MOST = 7, 8, 21
 
@@ -64,10 +64,13 @@ def test_every_example_counts_exactly_once(splits, size, local_batch, replicas, 
     split = splits(size, shards)
     strategy, eval_steps, predict_step = evaluator(replicas)
     batch = local_batch * replicas
-    dataset = pipeline.eval_dataset(
-        split, image_size=SIZE, global_batch_size=batch, local_batch_size=local_batch
+    dataset = functools.partial(
+        pipeline.eval_dataset,
+        source_of(split),
+        global_batch_size=batch,
+        local_batch_size=local_batch,
     )
-    distributed = pipeline.distribute(strategy, dataset)
+    distributed = pipeline.distribute(strategy, lambda w, n: dataset(worker=w, workers=n))
     steps = tf.constant(pipeline.eval_steps(size, batch), tf.int64)
     sums = eval_steps(iter(distributed), steps, metrics.empty(CLASSES))
     sums = {name: value.numpy() for name, value in sums.items()}

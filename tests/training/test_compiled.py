@@ -1,7 +1,10 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from flowers_tpu.data import augment
 from flowers_tpu.models.classifier import Classifier
 from flowers_tpu.models.dropout import StatelessDropout
 from flowers_tpu.training import compiled, metrics, optimizers, steps
@@ -13,9 +16,9 @@ pytestmark = pytest.mark.core
 CLASSES = 4
 
 
-def make_state(strategy):
+def make_state(strategy, size=2):
     with strategy.scope():
-        classifier = linear_classifier(CLASSES)
+        classifier = linear_classifier(CLASSES, size)
         step = step_counter()
         rates = tf.constant(np.linspace(0.01, 0.1, 20), tf.float32)
         warmup, finetune = (
@@ -134,3 +137,78 @@ def test_dropout_differs_from_step_to_step_and_is_the_same_again(make_strategy):
     first = [loss_at(number) for number in (0, 1, 2)]
     assert len(set(first)) == 3
     assert [loss_at(number) for number in (0, 1, 2)] == first
+
+
+# Augmentation on the device
+
+PHOTO_SIZE, IMAGE_SIZE = 12, 8
+OPTIONS = {"image_size": IMAGE_SIZE, "augmentation": augment.Augmentation(random_erasing=0.5)}
+augment_on_device = functools.partial(augment.on_device, **OPTIONS)
+
+
+@functools.cache
+def photos_and_draws():
+    """Three global batches of photos, with the draws of their examples."""
+    arrays = [batch(8, CLASSES, side=PHOTO_SIZE, seed=number) for number in range(3)]
+    stacked = {name: np.concatenate([a[name] for a in arrays]) for name in arrays[0]}
+    return stacked | {"draws": next(augment.draws_from(3, 0).batch(24).as_numpy_iterator())}
+
+
+def trained_on(strategy, arrays, stage, on_device, calls=(1, 1, 1)):
+    """Weights, slots, sums, and the gradient norms at the ends of calls."""
+    state = make_state(strategy, IMAGE_SIZE)
+    function = compiled.compile_train_steps(strategy, state, stage, 0, steps.Objective(), on_device)
+    local = 8 // strategy.num_replicas_in_sync
+    dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(local, drop_remainder=True)
+    iterator = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
+    sums, norms = metrics.empty(CLASSES), []
+    for count in calls:
+        sums, norm, finite = function(iterator, tf.constant(count, tf.int64), sums)
+        norms.append(float(norm))
+        assert finite
+    optimizer = getattr(state, f"{stage}_optimizer")
+    variables = [*state.classifier.model.variables, *optimizer.variables()]
+    return [v.numpy() for v in variables], {n: v.numpy() for n, v in sums.items()}, norms
+
+
+@functools.cache
+def trained_on_augmented_images(stage):
+    """On one replica, with images as a host gives them."""
+    arrays = dict(photos_and_draws())
+    photos = zip(tf.constant(arrays["image"]), tf.constant(arrays.pop("draws")), strict=True)
+    arrays["image"] = np.stack([augment.on_host(*photo, **OPTIONS) for photo in photos])
+    return trained_on(tf.distribute.get_strategy(), arrays, stage, None)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "stage"), [(1, "finetune"), (2, "finetune"), (4, "finetune"), (2, "warmup")]
+)
+def test_augmenting_on_the_device_trains_as_with_images_of_the_host(make_strategy, replicas, stage):
+    """Draws travel with their photos to every replica: weights, slots, loss and gradients."""
+    device = trained_on(make_strategy(replicas), photos_and_draws(), stage, augment_on_device)
+    host = trained_on_augmented_images(stage)
+    # An image differs by a level where halves are rounded, so gradients by very little.
+    for a, b in zip(device[0], host[0], strict=True):
+        assert np.linalg.norm(a - b) <= 1e-3 * np.linalg.norm(b)
+    assert device[1]["loss"] == pytest.approx(host[1]["loss"], rel=1e-4)
+    np.testing.assert_allclose(device[2], host[2], rtol=1e-3)
+    np.testing.assert_array_equal(device[1]["confusion"], host[1]["confusion"])
+
+
+def test_other_draws_train_something_else(make_strategy):
+    arrays = photos_and_draws()
+    moved = arrays | {"draws": np.roll(arrays["draws"], 1, axis=0)}
+    other = trained_on(make_strategy(2), moved, "finetune", augment_on_device)
+    loss = trained_on_augmented_images("finetune")[1]["loss"]
+    assert abs(other[1]["loss"] - loss) > 1e-2 * loss
+
+
+def test_where_calls_end_makes_no_difference_to_augmentation(make_strategy):
+    whole, parts = (
+        trained_on(make_strategy(2), photos_and_draws(), "finetune", augment_on_device, calls)
+        for calls in ([3], [1, 2])
+    )
+    for a, b in zip(whole[0], parts[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name in whole[1]:
+        np.testing.assert_array_equal(whole[1][name], parts[1][name])

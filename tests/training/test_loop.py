@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from flowers_tpu.errors import RunError, StoppedError
-from flowers_tpu.training import loop, metrics, steps
+from flowers_tpu.training import loop, metrics, pacing, steps
 from flowers_tpu.training.state import Progress, TrainState, step_counter
 
 pytestmark = pytest.mark.core
@@ -65,7 +65,17 @@ def make_plan(**changes):
     return loop.Plan(**values, rates=np.arange(total, dtype=np.float32))
 
 
-def fit(plan, losses, *, state=None, checkpoints=None, interruption=None, bad=()):
+def fit(
+    plan,
+    losses,
+    *,
+    state=None,
+    checkpoints=None,
+    interruption=None,
+    bad=(),
+    on_steps=None,
+    stops=(),
+):
     """Runs `fit` with validation losses as given; tells what happened."""
     state = state or TrainState(None, None, None, step_counter(), Progress(metrics.empty(2)))
     checkpoints, calls, begins = checkpoints or Checkpoints(state), [], []
@@ -97,9 +107,11 @@ def fit(plan, losses, *, state=None, checkpoints=None, interruption=None, bad=()
         train_steps=train_steps,
         train_iterator=lambda step: begins.append(step) or iter(()),
         validate=validate,
+        on_steps=on_steps or (lambda call: None),
         on_epoch=lambda history, times: None,
         ids_of_step=lambda step: [f"photo-{step}"],
         interruption=interruption or Never(),
+        stops=stops,
     )
     return state, checkpoints, calls, begins
 
@@ -154,6 +166,28 @@ def test_checkpoints_within_epochs():
     _, checkpoints, calls, _ = fit(make_plan(epochs=1, checkpoint_every_steps=3), [1.0, 1.0])
     assert checkpoints.latest == [(3, 0), (5, 1), (6, 1), (9, 1), (10, 2)]
     assert [first + count for _, first, count in calls] == [2, 3, 5, 6, 8, 9, 10]
+
+
+def test_calls_end_at_given_stops():
+    # 0 and 10 are ends of calls anyway; 99 is never reached.
+    _, _, calls, _ = fit(make_plan(epochs=1), [1.0, 1.0], stops=(0, 1, 8, 10, 99))
+    assert [first + count for _, first, count in calls] == [1, 3, 5, 7, 8, 10]
+
+
+def test_each_call_tells_what_it_came_to(monkeypatch):
+    clock = iter(np.arange(0, 1e6, 0.5))
+    monkeypatch.setattr(pacing.time, "monotonic", lambda: next(clock))
+    told = []
+    fit(make_plan(epochs=1), [1.0, 1.0], on_steps=told.append)
+    assert [call.step for call in told] == [2, 4, 5, 7, 9, 10]
+    assert [call.learning_rate for call in told] == [1, 3, 4, 6, 8, 9]
+    # Means of 0..1, 0..3, 0..4 and, the epoch being another, of 5..6, 5..8, 5..9.
+    assert [call.loss for call in told] == [0.5, 1.5, 2, 5.5, 6.5, 7]
+    assert {call.gradient_norm for call in told} == {3.0}
+    rates = [call.images_per_second for call in told]
+    assert np.isnan([rates[0], rates[3]]).all(), "the first call of a stage compiles"
+    # Each call takes 0.5 s or, where the loop looks at the clock in between, more: 4 photos a step.
+    assert rates[1] == 2 * 4 / 0.5 and rates[2] == 1 * 4 / 0.5
 
 
 def test_a_step_that_is_not_finite_stops():

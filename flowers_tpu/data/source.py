@@ -1,0 +1,166 @@
+"""Where the examples of a split come from: its files, or memory.
+
+A source gives the *elements* of a shard, which pass through shuffle and skip, and makes examples of
+them. Elements are serialized records, or numbers where the split is in memory; the order is the
+same for all, as it only counts.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import psutil
+import tensorflow as tf
+
+from flowers_tpu import progress
+from flowers_tpu.data import records
+from flowers_tpu.data.decode import Decoder
+from flowers_tpu.errors import RequestError
+
+Example = dict[str, tf.Tensor]
+
+_FILLED_AT_ONCE = 64  # photos between two movements of the progress bar
+_MOST_OF_MEMORY = 0.9  # what a cache may take of the memory that is available
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Gives the examples of a split: `image` `[side, side, 3]` uint8 and `label` int32.
+
+    Attributes:
+        split: the split.
+        side: of the images, pixels.
+        elements: maps the number of a shard (int64 scalar) to the dataset of its elements.
+        example: maps an element to its example.
+        examples: maps `[batch]` elements to a batch of examples where that is cheaper; else None.
+    """
+
+    split: records.Split
+    side: int
+    elements: Callable[[tf.Tensor], tf.data.Dataset]
+    example: Callable[[tf.Tensor], Example]
+    examples: Callable[[tf.Tensor], Example] | None = None
+
+
+def from_files(split: records.Split, decode: Decoder) -> Source:
+    """Reads and decodes each time."""
+
+    def example(serialized: tf.Tensor) -> Example:
+        parsed = records.parse(serialized)
+        return {"image": decode(parsed["image"]), "label": parsed["label"]}
+
+    return Source(split, decode.side, records.shard_reader(split.shards), example)
+
+
+def from_records(split: records.Split, decode: Decoder) -> Source:
+    """Keeps the serialized records in memory, and decodes each time."""
+    files = from_files(split, decode)
+    kept = _Kept(_in_file_order(files), split.size, f"reading {split.name}")
+    return Source(
+        split, decode.side, _numbers(split), lambda number: files.example(kept.item(number))
+    )
+
+
+def from_pixels(split: records.Split, decode: Decoder) -> Source:
+    """Decodes once, and keeps the pixels in memory."""
+    files = from_files(split, decode)
+    decoded = _in_file_order(files).map(
+        lambda element: files.example(element)["image"],
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    pixels = _Kept(decoded, split.size, f"decoding {split.name}")
+    labels = split.labels
+    labels = tf.constant(np.full(split.size, -1, np.int32) if labels is None else labels)
+
+    def example(number: tf.Tensor) -> Example:
+        return {"image": pixels.item(number), "label": labels[number]}
+
+    def examples(numbers: tf.Tensor) -> Example:
+        return {"image": pixels.items(numbers), "label": tf.gather(labels, numbers)}
+
+    return Source(split, decode.side, _numbers(split), example, examples)
+
+
+def bytes_of_records(split: records.Split) -> int:
+    """The memory that `from_records` takes, but for a little around each record."""
+    return int(split.jpeg_sizes.sum())
+
+
+def bytes_of_pixels(split: records.Split, decode: Decoder) -> int:
+    """The memory that `from_pixels` takes."""
+    return split.size * decode.side**2 * 3
+
+
+def check_memory(cache: str, needed: int) -> None:
+    """Raises RequestError where a cache would not fit into the memory that is available.
+
+    Args:
+        cache: `records` or `pixels`, for the message.
+        needed: bytes.
+    """
+    available = psutil.virtual_memory().available
+    if needed > _MOST_OF_MEMORY * available:
+        smaller = "--cache=records or " if cache == "pixels" else ""
+        raise RequestError(
+            f"--cache={cache} needs {needed / 1e9:.1f} GB, but {available / 1e9:.1f} GB of memory "
+            f"are available; use {smaller}--cache=none, a smaller --image_size, or a machine with "
+            "more memory"
+        )
+
+
+class _Kept:
+    """The tensors of a dataset, all of one shape, in memory.
+
+    They stand in a list, each as it was made: a single tensor for all of them would be there twice
+    while it is put together.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, size: int, title: str):
+        self._shape = dataset.element_spec.shape
+        self._element = {
+            "element_shape": tf.constant(self._shape.as_list(), tf.int32),
+            "element_dtype": dataset.element_spec.dtype,
+        }
+        kept = tf.raw_ops.TensorListReserve(num_elements=size, **self._element)
+
+        @tf.function
+        def fill(kept, iterator, begin, end):
+            for index in tf.range(begin, end):
+                kept = tf.raw_ops.TensorListSetItem(
+                    input_handle=kept, index=index, item=next(iterator)
+                )
+            return kept
+
+        iterator = iter(dataset)
+        with progress.bar(size, title) as bar:
+            for begin in range(0, size, _FILLED_AT_ONCE):
+                end = min(begin + _FILLED_AT_ONCE, size)
+                kept = fill(kept, iterator, tf.constant(begin), tf.constant(end))
+                bar.update(end - begin)
+        self._list = kept
+
+    def item(self, number: tf.Tensor) -> tf.Tensor:
+        """Returns the tensor of a number."""
+        index = tf.cast(number, tf.int32)
+        item = tf.raw_ops.TensorListGetItem(input_handle=self._list, index=index, **self._element)
+        return tf.ensure_shape(item, self._shape)
+
+    def items(self, numbers: tf.Tensor) -> tf.Tensor:
+        """Returns the tensors of `[batch]` numbers in one."""
+        indices = tf.cast(numbers, tf.int32)
+        items = tf.raw_ops.TensorListGather(
+            input_handle=self._list, indices=indices, **self._element
+        )
+        return tf.ensure_shape(items, [numbers.shape[0], *self._shape])
+
+
+def _numbers(split: records.Split) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    """Gives the numbers of a shard's examples, in file order."""
+    ends = np.cumsum([shard.count for shard in split.shards], dtype=np.int64)
+    bounds = tf.constant([0, *ends], tf.int64)
+    return lambda shard: tf.data.Dataset.range(bounds[shard], bounds[shard + 1])
+
+
+def _in_file_order(source: Source) -> tf.data.Dataset:
+    return tf.data.Dataset.range(len(source.split.shards)).flat_map(source.elements)
