@@ -48,7 +48,8 @@ def augment_on_device(config: Config) -> Callable[[tf.Tensor, tf.Tensor], tf.Ten
 
 def train_decoder(config: Config, photo_size: int) -> decode.Decoder:
     """How photos are decoded that augmentation cuts from."""
-    return decode.for_training(photo_size, config.image_size, augmentation(config).least_side)
+    wanted = augmentation(config)
+    return decode.for_training(photo_size, config.image_size, wanted.least_side, warps=wanted.warps)
 
 
 def train_and_val_sources(

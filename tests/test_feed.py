@@ -2,6 +2,7 @@ import dataclasses
 import types
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 
@@ -95,6 +96,11 @@ def test_photos_for_training_are_reduced_as_far_as_what_is_cut_out_allows(folder
     assert (decoder.factor, decoder.side) == (factor, PHOTO_SIZE // factor)
 
 
+def test_photos_that_are_warped_are_shrunk_before(folder):
+    config = make_config(folder, rotation=10.0)
+    assert feed.train_decoder(config, PHOTO_SIZE).side == 46  # 0.7 of it are the 32 px wanted
+
+
 # Larger photos than the model sees
 
 
@@ -177,7 +183,7 @@ def test_both_splits_must_fit_into_memory(monkeypatch, folder, splits, cache):
     }[cache]
     config = make_config(folder, cache=cache)
     memory = types.SimpleNamespace(available=int(needed / 0.9) + 1)
-    monkeypatch.setattr(source.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     feed.train_and_val_sources(config, splits["train"], splits["val"])
     memory.available = int(needed / 0.9) - 2
     with pytest.raises(RequestError, match=f"--cache={cache} needs"):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from flowers_tpu.errors import RequestError
-from flowers_tpu.tpu.generations import parse_slices
+from flowers_tpu.generations import parse_slices
 
 # Dense bfloat16 products with float32 sums (float16 on those without bfloat16), FLOP/s, as NVIDIA's
 # data sheets have them; by how the device's name contains them, the longer names first.

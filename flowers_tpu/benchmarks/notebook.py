@@ -6,14 +6,12 @@ after decoding, and what is shuffled are augmented photos, `SHUFFLE` of them at 
 
 from collections.abc import Sequence
 
-import psutil
 import tensorflow as tf
 
-from flowers_tpu.errors import RequestError
+from flowers_tpu import memory
 
 SHUFFLE = 2048
 _LEAST_CROP = 0.7
-_MOST_OF_MEMORY = 0.9  # of what is available, for the buffer
 
 _FEATURES = {
     "image": tf.io.FixedLenFeature([], tf.string),
@@ -52,13 +50,11 @@ def shuffle_bytes(image_size: int, shuffle: int = SHUFFLE) -> int:
 
 def check_memory(image_size: int) -> None:
     """Raises RequestError where the shuffle buffer would not fit."""
-    needed, available = shuffle_bytes(image_size), psutil.virtual_memory().available
-    if needed > _MOST_OF_MEMORY * available:
-        raise RequestError(
-            f"--against=notebook: its shuffle buffer needs {needed / 1e9:.1f} GB at {image_size} "
-            f"px, but {available / 1e9:.1f} GB of memory are available; leave it out of --against, "
-            "or take a smaller --image_size"
-        )
+    memory.check(
+        shuffle_bytes(image_size),
+        f"--against=notebook: its shuffle buffer at {image_size} px",
+        "leave it out of --against, or take a smaller --image_size",
+    )
 
 
 def _parse(record: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -163,9 +163,10 @@ def on_host(
 
 def compile_for_host(size: int, *, image_size: int, augmentation: Augmentation) -> None:
     """Compiles what `on_host` compiles for photos of `size` pixels now, not at the first photo."""
-    photo = tf.zeros([size, size, 3], tf.uint8)
-    draws = tf.zeros([NUM_DRAWS])
-    on_host(photo, draws, image_size=image_size, augmentation=augmentation)
+    with tf.device("CPU:0"):  # where the input runs; by itself this would run on a GPU
+        photo = tf.zeros([size, size, 3], tf.uint8)
+        draws = tf.zeros([NUM_DRAWS])
+        on_host(photo, draws, image_size=image_size, augmentation=augmentation)
 
 
 def crop_window(draws: tf.Tensor, size: int, augmentation: Augmentation) -> Window:

@@ -34,7 +34,9 @@ class Decoder:
         return tf.ensure_shape(image, [self.side, self.side, 3])
 
 
-def for_training(photo_size: int, image_size: int, least_side: float) -> Decoder:
+def for_training(
+    photo_size: int, image_size: int, least_side: float, *, warps: bool = False
+) -> Decoder:
     """Decodes what augmentation cuts from and resizes.
 
     Args:
@@ -42,9 +44,15 @@ def for_training(photo_size: int, image_size: int, least_side: float) -> Decoder
         image_size: side of what is made of them, pixels.
         least_side: least side of what is cut out, as a fraction of the photo's. Also this is never
             enlarged just because the photo was reduced.
+        warps: whether photos are warped, which looks at four pixels for each new one and so would
+            leave out most of a photo much larger than what is made of it: it is then shrunk, with
+            antialiasing, to where the least side is just as large as that.
     """
     factor = _largest_factor(photo_size * least_side, image_size)
-    return Decoder(photo_size, factor, _reduced(photo_size, factor))
+    side = _reduced(photo_size, factor)
+    if warps:
+        side = min(side, math.ceil(image_size / least_side))
+    return Decoder(photo_size, factor, side)
 
 
 def for_evaluation(photo_size: int, image_size: int) -> Decoder:

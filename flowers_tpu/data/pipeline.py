@@ -108,7 +108,8 @@ def eval_dataset(
     size = source.split.size
     padding = eval_steps(size, global_batch_size) * global_batch_size - size
     elements = tf.data.Dataset.range(len(source.split.shards)).flat_map(source.elements)
-    elements = elements.concatenate(elements.take(1).repeat(padding))
+    # Without `cache` a file would be opened for every photo that fills up.
+    elements = elements.concatenate(elements.take(1).cache().repeat(padding))
     weights = tf.data.Dataset.range(size + padding).map(lambda n: tf.cast(n < size, tf.float32))
 
     def complete(example: Batch, weight: tf.Tensor) -> Batch:

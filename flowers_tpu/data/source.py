@@ -9,18 +9,16 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-import psutil
 import tensorflow as tf
 
-from flowers_tpu import progress
+from flowers_tpu import memory, progress
 from flowers_tpu.data import records
 from flowers_tpu.data.decode import Decoder
-from flowers_tpu.errors import RequestError
 
 Example = dict[str, tf.Tensor]
 
+_HOST = "CPU:0"  # not in the memory of a GPU, where TensorFlow would put a list by itself
 _FILLED_AT_ONCE = 64  # photos between two movements of the progress bar
-_MOST_OF_MEMORY = 0.9  # what a cache may take of the memory that is available
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,14 +97,9 @@ def check_memory(cache: str, needed: int) -> None:
         cache: `records` or `pixels`, for the message.
         needed: bytes.
     """
-    available = psutil.virtual_memory().available
-    if needed > _MOST_OF_MEMORY * available:
-        smaller = "--cache=records or " if cache == "pixels" else ""
-        raise RequestError(
-            f"--cache={cache} needs {needed / 1e9:.1f} GB, but {available / 1e9:.1f} GB of memory "
-            f"are available; use {smaller}--cache=none, a smaller --image_size, or a machine with "
-            "more memory"
-        )
+    smaller = "--cache=records or " if cache == "pixels" else ""
+    advice = f"use {smaller}--cache=none, a smaller --image_size, or a machine with more memory"
+    memory.check(needed, f"--cache={cache}", advice)
 
 
 class _Kept:
@@ -122,7 +115,8 @@ class _Kept:
             "element_shape": tf.constant(self._shape.as_list(), tf.int32),
             "element_dtype": dataset.element_spec.dtype,
         }
-        kept = tf.raw_ops.TensorListReserve(num_elements=size, **self._element)
+        with tf.device(_HOST):
+            kept = tf.raw_ops.TensorListReserve(num_elements=size, **self._element)
 
         @tf.function
         def fill(kept, iterator, begin, end):
@@ -136,7 +130,8 @@ class _Kept:
         with progress.bar(size, title) as bar:
             for begin in range(0, size, _FILLED_AT_ONCE):
                 end = min(begin + _FILLED_AT_ONCE, size)
-                kept = fill(kept, iterator, tf.constant(begin), tf.constant(end))
+                with tf.device(_HOST):
+                    kept = fill(kept, iterator, tf.constant(begin), tf.constant(end))
                 bar.update(end - begin)
         self._list = kept
 

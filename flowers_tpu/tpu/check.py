@@ -12,13 +12,13 @@ from flowers_tpu import files, parts, progress, quiet
 from flowers_tpu.config import Config
 from flowers_tpu.distribution import Devices
 from flowers_tpu.errors import RequestError, RunError
+from flowers_tpu.generations import GIB, Slice, parse_slices
 from flowers_tpu.models.backbones import check_backbone
 from flowers_tpu.tpu import compiler, diagnosis, lowering, report
 from flowers_tpu.tpu.batch_search import largest_batch
 from flowers_tpu.tpu.compiler import CompileError, CompileTimeoutError
 from flowers_tpu.tpu.data_facts import DataFacts, data_facts, input_images_per_second
 from flowers_tpu.tpu.diagnosis import Problem, StepError
-from flowers_tpu.tpu.generations import GIB, Slice, parse_slices
 from flowers_tpu.tpu.lowering import Lowered, ReplicaStep
 from flowers_tpu.tpu.outcome import Outcome
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from flowers_tpu.errors import RequestError
-from flowers_tpu.tpu.generations import Slice
+from flowers_tpu.generations import Slice
 
 _PACKAGES = ("jax", "jaxlib", "libtpu")
 _POLL_SECONDS = 0.5

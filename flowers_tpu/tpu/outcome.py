@@ -4,9 +4,9 @@ import dataclasses
 import functools
 import math
 
+from flowers_tpu.generations import Slice
 from flowers_tpu.tpu.compiler import Compiled
 from flowers_tpu.tpu.diagnosis import Problem
-from flowers_tpu.tpu.generations import Slice
 from flowers_tpu.tpu.lowering import Lowered
 from flowers_tpu.tpu.roofline import Roofline, roofline
 

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from flowers_tpu.tpu.generations import GIB, Slice
+from flowers_tpu.generations import GIB, Slice
 from flowers_tpu.tpu.outcome import Outcome
 
 MADE_BY = "flowers_tpu scripts/tpu_check.py"

@@ -7,7 +7,7 @@ gradients' way over the interconnect; how far from it a real one ends, only a TP
 
 import dataclasses
 
-from flowers_tpu.tpu.generations import Slice
+from flowers_tpu.generations import Slice
 
 
 @dataclasses.dataclass(frozen=True)

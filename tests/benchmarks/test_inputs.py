@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import photos
+import psutil
 import pytest
 import tensorflow as tf
 
@@ -72,7 +73,7 @@ def test_the_notebooks_augmentation(folder):
 def test_the_notebooks_buffer_is_refused_where_it_does_not_fit(monkeypatch):
     assert notebook.shuffle_bytes(512) == 2048 * 512 * 512 * 3 * 4  # 6.4 GB
     memory = type("Memory", (), {"available": 7e9})
-    monkeypatch.setattr(notebook.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     with pytest.raises(RequestError, match=r"needs 6.4 GB at 512 px, but 7.0 GB"):
         notebook.check_memory(512)
     memory.available = 8e9

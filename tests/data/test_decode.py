@@ -7,7 +7,8 @@ import tensorflow as tf
 from flowers_tpu.data import decode, records
 from tests import photos
 
-REAL = pathlib.Path("../shared/data/oxford102/tfrecords-jpeg-512x512/train")
+_SHARED = pathlib.Path(__file__).parents[3] / "shared"
+REAL = _SHARED / "data/oxford102/tfrecords-jpeg-512x512/train"
 
 
 def full(jpeg, size):
@@ -45,6 +46,20 @@ def test_how_far_a_training_photo_is_reduced(photo_size, image_size, least_side,
     assert (decoder.factor, decoder.side) == (factor, side)
     # What is cut out is never smaller than what is made of it just for having been reduced.
     assert factor == 1 or photo_size * least_side / factor >= image_size
+
+
+@pytest.mark.parametrize(
+    ("photo_size", "image_size", "least_side", "factor", "side"),
+    [
+        (512, 192, 0.7, 1, 275),  # 0.7 of it are just the 192 pixels that are wanted
+        (512, 64, 0.7, 4, 92),
+        (512, 512, 0.7, 1, 512),  # never enlarged
+        (512, 360, 0.7, 1, 512),
+    ],
+)
+def test_photos_to_be_warped_are_shrunk_before(photo_size, image_size, least_side, factor, side):
+    decoder = decode.for_training(photo_size, image_size, least_side, warps=True)
+    assert (decoder.factor, decoder.side) == (factor, side)
 
 
 @pytest.mark.parametrize(

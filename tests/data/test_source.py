@@ -4,6 +4,7 @@ import shutil
 import types
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 
@@ -251,7 +252,7 @@ def test_nothing_is_in_memory_twice_while_it_is_read(tmp_path, cache):
 @pytest.mark.parametrize("cache", ["records", "pixels"])
 def test_too_little_memory_is_refused_with_both_numbers(monkeypatch, cache):
     available = types.SimpleNamespace(available=10_000_000_000)
-    monkeypatch.setattr(source.psutil, "virtual_memory", lambda: available)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: available)
     source.check_memory(cache, 9_000_000_000)
     with pytest.raises(RequestError) as caught:
         source.check_memory(cache, 9_100_000_000)
@@ -263,5 +264,5 @@ def test_too_little_memory_is_refused_with_both_numbers(monkeypatch, cache):
 
 def test_without_a_cache_any_memory_will_do(monkeypatch):
     nothing = types.SimpleNamespace(available=0)
-    monkeypatch.setattr(source.psutil, "virtual_memory", lambda: nothing)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: nothing)
     source.check_memory("none", 0)

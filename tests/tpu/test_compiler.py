@@ -9,8 +9,9 @@ import time
 
 import pytest
 
+from flowers_tpu import generations
 from flowers_tpu.errors import RequestError
-from flowers_tpu.tpu import compiler, generations
+from flowers_tpu.tpu import compiler
 
 (V4,) = generations.parse_slices("v4")
 RESULT = {

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import tensorflow as tf
 
-from flowers_tpu import parts
+from flowers_tpu import generations, parts
 from flowers_tpu.config import Config
 from flowers_tpu.distribution import Devices
 from flowers_tpu.errors import RequestError
 from flowers_tpu.models.backbones import BACKBONES, check_backbone
-from flowers_tpu.tpu import compiler, diagnosis, generations, lowering
+from flowers_tpu.tpu import compiler, diagnosis, lowering
 from flowers_tpu.tpu.data_facts import DataFacts
 
 try:

@@ -1,6 +1,7 @@
 import pytest
 
-from flowers_tpu.tpu import generations, roofline
+from flowers_tpu import generations
+from flowers_tpu.tpu import roofline
 
 (V3,) = generations.parse_slices("v3:2x2")
 

@@ -1,7 +1,7 @@
 import pytest
 
+from flowers_tpu import generations
 from flowers_tpu.errors import RequestError
-from flowers_tpu.tpu import generations
 
 GIB = 2**30
 
