@@ -95,7 +95,8 @@ class Config:
     augment_on: str = knob(
         "auto",
         "Augmentation",
-        "Where training photos are augmented; auto: on a TPU or GPU by itself, else on the host.",
+        "Where training photos are augmented; auto: on a TPU or GPU by itself, else on the host. "
+        "Rotation, zoom and translation are slow on a TPU: better on the host there.",
         choices=("auto", "host", "device"),
     )
     flip_left_right: bool = knob(True, "Augmentation", "Mirror half of the training photos.")

@@ -10,6 +10,7 @@ from flowers_tpu.config import Config
 from flowers_tpu.data import augment, decode, order, pipeline, records, source
 from flowers_tpu.data.augment import Augmentation
 from flowers_tpu.data.source import Source
+from flowers_tpu.errors import RequestError
 from flowers_tpu.training import loop
 
 Batches = tf.distribute.DistributedDataset | tf.data.Dataset
@@ -52,17 +53,31 @@ def train_decoder(config: Config, photo_size: int) -> decode.Decoder:
     return decode.for_training(photo_size, config.image_size, wanted.least_side, warps=wanted.warps)
 
 
+def check_cache(
+    config: Config, strategy: tf.distribute.Strategy, train: records.Split, val: records.Split
+) -> None:
+    """Raises RequestError where the cache asked for cannot be; fills nothing.
+
+    It may not fit into memory; or several hosts read, which cannot see that of this one.
+    """
+    hosts = getattr(strategy.extended, "num_hosts", 1)
+    if config.cache != "none" and hosts > 1:
+        raise RequestError(
+            f"--cache={config.cache}: keeps photos in the memory of one host, but {hosts} hosts "
+            "read them; use --cache=none"
+        )
+    _check_cache(config, (train, val), _decoders(config, train, val))
+
+
 def train_and_val_sources(
     config: Config, train: records.Split, val: records.Split
 ) -> tuple[Source, Source]:
     """Returns where training takes its photos from, and validation; fills the cache asked for.
 
     Raises:
-        RequestError: the cache would not fit into memory.
+        RequestError: see `check_cache`.
     """
-    val_decoder = decode.for_evaluation(val.photo_size, config.image_size)
-    decoders = (train_decoder(config, train.photo_size), val_decoder)
-    train_source, val_source = _sources(config, (train, val), decoders)
+    train_source, val_source = _sources(config, (train, val), _decoders(config, train, val))
     return train_source, val_source
 
 
@@ -131,23 +146,35 @@ def iterate(batches: Batches) -> Iterator:
         return iter(batches)
 
 
-def _sources(
+def _decoders(
+    config: Config, train: records.Split, val: records.Split
+) -> tuple[decode.Decoder, decode.Decoder]:
+    val_decoder = decode.for_evaluation(val.photo_size, config.image_size)
+    return train_decoder(config, train.photo_size), val_decoder
+
+
+def _check_cache(
     config: Config, splits: Sequence[records.Split], decoders: Sequence[decode.Decoder]
-) -> list[Source]:
-    pairs = list(zip(splits, decoders, strict=True))
+) -> None:
     needed = 0
     if config.cache == "records":
         needed = sum(source.bytes_of_records(split) for split in splits)
     elif config.cache == "pixels":
-        needed = sum(source.bytes_of_pixels(split, decoder) for split, decoder in pairs)
+        needed = sum(map(source.bytes_of_pixels, splits, decoders))
     source.check_memory(config.cache, needed)
+
+
+def _sources(
+    config: Config, splits: Sequence[records.Split], decoders: Sequence[decode.Decoder]
+) -> list[Source]:
+    _check_cache(config, splits, decoders)
     make = {
         "none": source.from_files,
         "records": source.from_records,
         "pixels": source.from_pixels,
     }[config.cache]
     with quiet.without_chatter():
-        return [make(split, decoder) for split, decoder in pairs]
+        return list(map(make, splits, decoders))
 
 
 def _bound(function: Callable, config: Config) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:

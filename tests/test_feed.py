@@ -190,6 +190,14 @@ def test_both_splits_must_fit_into_memory(monkeypatch, folder, splits, cache):
         feed.train_and_val_sources(config, splits["train"], splits["val"])
 
 
+def test_a_cache_is_refused_where_several_hosts_read(splits):
+    several = types.SimpleNamespace(extended=types.SimpleNamespace(num_hosts=4))
+    train, val = splits["train"], splits["val"]
+    feed.check_cache(Config(), several, train, val)
+    with pytest.raises(RequestError, match=r"--cache=records: .* 4 hosts read them"):
+        feed.check_cache(Config(cache="records"), several, train, val)
+
+
 # Which photos a step sees
 
 

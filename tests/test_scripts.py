@@ -8,12 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from sklearn import metrics
 
+from flowers_tpu import experiment
+from flowers_tpu.config import Config
+from flowers_tpu.errors import RequestError
 from tests.photos import write_data_set
 
 FLAGS = [
@@ -197,3 +202,15 @@ def test_overwrite_deletes_runs_only(data, tmp_path):
     _, err = run("train", *flags, code=2)
     assert "holds files but no run" in err
     assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_overwrite_deletes_nothing_where_the_new_run_cannot_be(data, tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("precious")
+    given = Config(
+        data_dir=str(data), run_dir=str(tmp_path), image_size=32, backbone="tiny", weights="none",
+        cache="pixels", overwrite=True,
+    )  # fmt: skip
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=1))
+    with pytest.raises(RequestError, match="--cache=pixels needs"):
+        experiment.train(given)
+    assert (tmp_path / "config.json").read_text() == "precious"

@@ -28,25 +28,31 @@ def written_whole(path: str, *, overwrite: bool) -> Iterator[str]:
         overwrite: it may be an earlier conversion too.
 
     Raises:
-        RequestError: the folder holds something else, or another process writes to it.
+        RequestError: the folder holds something else, is a volume of its own, or another process
+            writes to it.
     """
     path = os.path.realpath(path)
     part, replaced = f"{path}.part", f"{path}.replaced"
+    if os.path.ismount(path):
+        raise RequestError(
+            f"--output_dir={path}: is a volume of its own, which nothing can be renamed to; choose "
+            "a folder in it"
+        )
     _check_replaceable(path, overwrite)
     _check_replaceable(replaced, overwrite=True)
     with _locked(part):
         try:
             yield part
             _check_replaceable(path, overwrite)  # files may have come meanwhile
-            os.remove(os.path.join(part, _LOCK))
             if os.path.isdir(path) and os.listdir(path):
-                if _is_conversion(replaced):
-                    shutil.rmtree(replaced)
+                _remove_conversion(replaced)
                 os.rename(path, replaced)
             os.rename(part, path)
-            if _is_conversion(replaced):
-                shutil.rmtree(replaced)
+            os.remove(os.path.join(path, _LOCK))
+            _remove_conversion(replaced)
         except BaseException:
+            if _is_conversion(replaced) and not os.path.exists(path):
+                os.rename(replaced, path)
             shutil.rmtree(part, ignore_errors=True)
             raise
 
@@ -70,6 +76,18 @@ def _files(folder: str) -> list[str]:
 
 def _is_conversion(folder: str) -> bool:
     return os.path.isfile(os.path.join(folder, MARKER))
+
+
+def _remove_conversion(folder: str) -> None:
+    """Removes a conversion, its marker last: if this is killed, it goes on the next time."""
+    if not _is_conversion(folder):
+        return
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        elif entry.name != MARKER:
+            os.remove(entry.path)
+    shutil.rmtree(folder)
 
 
 def _check_replaceable(path: str, overwrite: bool) -> None:

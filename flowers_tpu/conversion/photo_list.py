@@ -31,12 +31,12 @@ class Listing(NamedTuple):
 
     Attributes:
         photos: with distinct names and ids.
-        ignored: how many other files there are, by their names' endings.
+        ignored: paths within the folder of the files that are no photos by their names' endings.
         empty: folders of classes without any photo.
     """
 
     photos: list[Photo]
-    ignored: dict[str, int]
+    ignored: list[str]
     empty: list[str]
 
 
@@ -46,7 +46,8 @@ def list_folder(folder: str) -> Listing:
     A folder per class, and beside them possibly `test/` with photos of no known class. Or `train/`,
     `val/` and `test/`: the first two with a folder per class, `test/` with or without; where there
     is no `val/`, the photos of `train/` are still to be divided. Deeper folders belong to the class
-    they are in. Links are followed; what is hidden (its name begins with a dot) is left out.
+    they are in, where a file without an ending may be a photo too. Links are followed; what is
+    hidden (its name begins with a dot) is left out.
 
     Raises:
         RequestError: it cannot be read, mixes the two ways, or has labeled photos in no class.
@@ -54,15 +55,14 @@ def list_folder(folder: str) -> Listing:
     if not os.path.isdir(folder):
         raise RequestError(f"--photos={folder}: no such folder")
     is_split = _is_split(folder)
-    photos, loose = [], []
-    ignored: collections.Counter[str] = collections.Counter()
+    photos, loose, ignored = [], [], []
     for path in _files(folder):
         name = os.path.relpath(path, folder)
-        ending = os.path.splitext(name)[1].lower()
-        if ending not in file_endings():
-            ignored[ending or "(none)"] += 1
+        *folders, file = name.split(os.sep)
+        ending = os.path.splitext(file)[1].lower()
+        if ending not in file_endings() and (ending or not folders):
+            ignored.append(name)
             continue
-        *folders, _ = name.split(os.sep)
         split = folders.pop(0) if folders and (is_split or folders[0] == "test") else None
         label = folders[0].strip() if folders else None
         if label is None and split != "test":
@@ -80,7 +80,7 @@ def list_folder(folder: str) -> Listing:
         photos = [p._replace(split=None) if p.split == "train" else p for p in photos]
     used = {os.path.join(*p.name.split(os.sep)[: 2 if is_split else 1]) for p in photos}
     empty = [name for name in _class_folders(folder, is_split) if name not in used]
-    return Listing(_with_ids(photos), dict(sorted(ignored.items())), empty)
+    return Listing(_with_ids(photos), sorted(ignored), empty)
 
 
 def list_csv(path: str, folder: str) -> Listing:
@@ -100,6 +100,10 @@ def list_csv(path: str, folder: str) -> Listing:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise RequestError(f"--csv={path}: cannot be read ({first_line(error)})") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise RequestError(
+            f"--csv={path}: its rows have more fields than its header; name every column"
+        )
     if missing := {"path", "label"} - set(table.columns):
         raise RequestError(
             f"--csv={path}: has no column {' and no column '.join(sorted(missing))}; expected "
@@ -126,7 +130,7 @@ def list_csv(path: str, folder: str) -> Listing:
         first[name] = row
         split = split or (None if label else "test")
         photos.append(Photo(os.path.join(folder, file), name, label or None, split, ""))
-    return Listing(_with_ids(photos), {}, [])
+    return Listing(_with_ids(photos), [], [])
 
 
 def class_names(photos: Iterable[Photo], wanted: Sequence[str] = ()) -> tuple[str, ...]:
@@ -229,15 +233,18 @@ def _class_folders(folder: str, is_split: bool) -> list[str]:
 
 def _folders(folder: str) -> list[str]:
     """Returns the names of the folders in a folder that are not hidden."""
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    except OSError as error:
+        raise _unreadable(error) from error
 
 
 def _files(folder: str) -> Iterator[str]:
     """Yields the paths of all files below a folder that are not hidden."""
 
     def refuse(error: OSError) -> None:
-        raise RequestError(f"{error.filename}: cannot be read ({error.strerror})") from error
+        raise _unreadable(error) from error
 
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         here = os.path.join(os.path.realpath(parent), "")
@@ -249,6 +256,10 @@ def _files(folder: str) -> Iterator[str]:
             and not here.startswith(os.path.join(os.path.realpath(os.path.join(parent, name)), ""))
         ]
         yield from (os.path.join(parent, name) for name in names if not name.startswith("."))
+
+
+def _unreadable(error: OSError) -> RequestError:
+    return RequestError(f"--photos: {error.filename}: cannot be read ({error.strerror})")
 
 
 def _size(path: str) -> int | None:

@@ -52,6 +52,7 @@ def render(path: str, style: Style) -> Rendered:
         factor = side / (min(width, height) if style.crop == "center" else max(width, height))
         if factor < 1:
             image.draft(None, (round(width * factor), round(height * factor)))
+        image.load()  # turns a TIFF by itself
         if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
             width, height = height, width
         pixels = _to_srgb(ImageOps.exif_transpose(image))

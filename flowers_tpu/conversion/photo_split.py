@@ -20,7 +20,7 @@ def assign_splits(
     """Returns the split of every photo.
 
     Where a photo was put it stays, and a split that was given photos gets no others. The rest are
-    divided class by class (`split_counts`): in the order of a hash of (seed, id) the first are
+    divided class by class (`split_counts`): in the order of a hash of (seed, name) the first are
     test photos, the last validation photos. So when photos are added later, one near a border may
     cross it, but most stay where they are and none goes from validation to test.
 
@@ -50,7 +50,7 @@ def assign_splits(
         if put or len(labels) > 1:
             chosen[name] = put[0] if put else "train"
         else:
-            by_class[group[0].label].append((hash_of(seed, "split", group[0].id), name))
+            by_class[group[0].label].append((hash_of(seed, "split", group[0].name), name))
     for members in by_class.values():
         names = [name for _, name in sorted(members)]
         train, _, test = split_counts(len(names), *fractions)
@@ -78,6 +78,6 @@ def split_counts(count: int, val_fraction: float, test_fraction: float) -> tuple
     return tuple(counts)
 
 
-def hash_of(seed: int, purpose: str, example_id: str) -> bytes:
+def hash_of(seed: int, purpose: str, name: str) -> bytes:
     """Returns what photos are ordered by: the same on every machine and for any other photos."""
-    return hashlib.sha256(f"{seed} {purpose} {example_id}".encode()).digest()
+    return hashlib.sha256(f"{seed} {purpose} {name}".encode(errors="surrogateescape")).digest()

@@ -1,5 +1,6 @@
 """What a conversion tells: the text files of the data set, and the tables a person reads."""
 
+import collections
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from flowers_tpu.conversion.photo_pixels import Style, is_enlarged
 
 _MOST_CLASSES_SHOWN = 40
 _UNLABELED = "(no class known)"
+NO_PHOTO = "no photo by its name's ending"
 
 
 class Converted(NamedTuple):
@@ -67,7 +69,8 @@ class Summary:
             if len(test_ids):
                 sample = pd.DataFrame({"id": test_ids, "label": 0})
                 _write_csv(sample, os.path.join(of_size, "sample_submission.csv"))
-        unreadable = pd.DataFrame(self.unreadable, columns=["path", "problem"])
+        others = [(name, NO_PHOTO) for name in self.listing.ignored]
+        unreadable = pd.DataFrame([*self.unreadable, *others], columns=["path", "problem"])
         for name, table in (
             ("photos", self.photos),
             ("class_counts", self.class_counts),
@@ -106,7 +109,8 @@ class Summary:
                 f"{problem})"
             )
         if ignored := self.listing.ignored:
-            endings = ", ".join(f"{count} {ending}" for ending, count in ignored.items())
+            counts = collections.Counter(os.path.splitext(name)[1].lower() for name in ignored)
+            endings = ", ".join(f"{counts[ending]} {ending}" for ending in sorted(counts))
             found.append(f"files that are no photos by their names' endings: {endings}")
         if empty := self.listing.empty:
             found.append(f"folders without photos, which are no classes: {_few(empty)}")

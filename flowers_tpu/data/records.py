@@ -27,7 +27,6 @@ LABELED_SPLITS = ("train", "val")
 _SHARD_NAME = re.compile(r"^(\d+)-(\d+)x(\d+)-(\d+)\.tfrec$")
 _SIZE_FOLDER = re.compile(r"^tfrecords-jpeg-(\d+)x(\d+)/?$")
 _SHARDS_READ_AT_ONCE = 8  # enough to hide the latency of a bucket
-_READ_BUFFER = 256 << 10  # bytes; a shard is read in pieces of this size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,7 +280,7 @@ def shard_reader(shards: Sequence[Shard]) -> Callable[[tf.Tensor], tf.data.Datas
     paths = tf.constant([shard.path for shard in shards])
 
     def read(number: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.TFRecordDataset(tf.gather(paths, number), None, _READ_BUFFER)
+        return tf.data.TFRecordDataset(tf.gather(paths, number), None, verify.READ_BUFFER)
 
     if not any(shard.left_out for shard in shards):
         return read

@@ -17,7 +17,7 @@ from flowers_tpu.errors import RequestError
 ERRORS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError, UnicodeDecodeError)
 
 _NO_LABEL = -1
-_READ_BUFFER = 256 << 10  # bytes; several shards are read at a time
+READ_BUFFER = 256 << 10  # bytes; several shards are read at a time, in pieces of this size
 _BATCH = 256  # descriptions handed over at once
 _DESCRIPTION = ("id", "label", "fingerprint", "jpeg_size", "shape")
 # A TFRecord: its length and the length's checksum, its data, and the data's checksum; bytes.
@@ -119,7 +119,7 @@ def examine(
     """
     try:
         whole, torn = _count_whole(path)
-        serialized = tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER).take(whole)
+        serialized = tf.data.TFRecordDataset(path, buffer_size=READ_BUFFER).take(whole)
         try:
             findings = _describe_all(serialized, image_size, num_classes, decode)
             damage = torn

@@ -219,6 +219,7 @@ def spoil(folder):
 def test_unreadable_photos_are_listed_and_counted(tmp_path, caplog):
     output = make(tmp_path / "data", photos=str(spoil(draw_all(tmp_path / "photos", 4))))
     unreadable = dict(table(output, "unreadable").to_numpy().tolist())
+    assert unreadable.pop("tulip/notes.txt") == "no photo by its name's ending"
     assert list(unreadable) == ["iris/text.jpg", "rose/cut.jpg", "rose/empty.png", "tulip/gone.jpg"]
     assert unreadable["iris/text.jpg"] == "no picture that Pillow can read"
     assert "truncated" in unreadable["rose/cut.jpg"]

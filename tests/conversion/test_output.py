@@ -139,6 +139,47 @@ def test_killed_before_the_replaced_one_was_removed(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+def test_killed_while_the_replaced_one_was_removed(tmp_path):
+    make(tmp_path / "data", "old")
+    make(tmp_path / "data.replaced", "older")
+    real = output.shutil.rmtree
+
+    def killed(path, *args, **how):
+        if str(path).endswith("data.replaced"):
+            raise SystemExit  # all but the marker is gone
+        real(path, *args, **how)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(output.shutil, "rmtree", killed)
+        output._remove_conversion(str(tmp_path / "data.replaced"))
+    assert list(files(tmp_path / "data.replaced")) == ["conversion.json"]
+    make(tmp_path / "data", overwrite=True)
+    assert shards(tmp_path) == {"data/train/shard": "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_failure_between_the_two_renames_puts_the_old_one_back(tmp_path, monkeypatch):
+    make(tmp_path / "data", "old")
+    rename = output.os.rename
+
+    def fail(source, target):
+        if source.endswith(".part"):
+            raise OSError("no")
+        rename(source, target)
+
+    monkeypatch.setattr(output.os, "rename", fail)
+    with pytest.raises(OSError):
+        make(tmp_path / "data", overwrite=True)
+    assert shards(tmp_path) == {"data/train/shard": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_volume_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(output.os.path, "ismount", lambda path: path == str(tmp_path / "data"))
+    with pytest.raises(RequestError, match="is a volume of its own"):
+        make(tmp_path / "data")
+
+
 def test_another_process_is_not_disturbed(tmp_path):
     writing = leave_unfinished(tmp_path / "data")
     with pytest.raises(RequestError, match=r"data.part: another conversion is writing there"):

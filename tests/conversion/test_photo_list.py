@@ -59,12 +59,13 @@ def test_without_val_the_photos_of_train_are_still_to_be_divided(tmp_path):
     assert listed(tmp_path) == {"train/rose/1.jpg": ("rose", None), "test/2.jpg": (None, "test")}
 
 
-def test_other_files_are_counted_and_hidden_ones_left_out(tmp_path):
+def test_other_files_are_listed_and_hidden_ones_left_out(tmp_path):
     put(tmp_path, "rose/1.jpg", "rose/notes.txt", "rose/more.TXT", "README", "rose/x.heic")
+    put(tmp_path, "rose/without_ending")
     put(tmp_path, "rose/.DS_Store", "rose/._1.jpg", ".cache/2.jpg", "rose/.thumbnails/1.jpg")
     listing = photo_list.list_folder(str(tmp_path))
-    assert [p.name for p in listing.photos] == ["rose/1.jpg"]
-    assert listing.ignored == {"(none)": 1, ".heic": 1, ".txt": 2}
+    assert [p.name for p in listing.photos] == ["rose/1.jpg", "rose/without_ending"]
+    assert listing.ignored == ["README", "rose/more.TXT", "rose/notes.txt", "rose/x.heic"]
 
 
 def test_folders_without_photos_are_told(tmp_path):
@@ -144,6 +145,12 @@ def test_a_csv(tmp_path):
 def test_what_is_wrong_with_a_csv_is_named(tmp_path, text, message):
     with pytest.raises(RequestError, match=f"--csv={tmp_path}/list.csv.*{message}"):
         csv(tmp_path, text)
+
+
+def test_a_csv_whose_rows_are_longer_than_its_header(tmp_path):
+    (tmp_path / "photos.csv").write_text("path,label\na.jpg,rose,train\n")
+    with pytest.raises(RequestError, match="more fields than its header; name every column"):
+        photo_list.list_csv(str(tmp_path / "photos.csv"), "")
 
 
 def test_a_missing_csv_is_named(tmp_path):

@@ -49,13 +49,15 @@ def quadrants(width=64, height=64):
         (8, (B, D, A, C)),  # left, bottom
     ],
 )
-def test_exif_orientation(tmp_path, orientation, corners):
+@pytest.mark.parametrize("ending", ["jpg", "tif"])
+def test_exif_orientation(tmp_path, ending, orientation, corners):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    quadrants(96, 64).save(tmp_path / "photo.jpg", exif=exif, quality=100, subsampling=0)
-    photo = render(tmp_path / "photo.jpg")
+    how = {"quality": 100, "subsampling": 0} if ending == "jpg" else {}
+    quadrants(96, 64).save(tmp_path / f"photo.{ending}", exif=exif, **how)
+    photo = render(tmp_path / f"photo.{ending}")
     assert (photo.width, photo.height) == ((96, 64) if orientation < 5 else (64, 96))
-    found = pixels(tmp_path / "photo.jpg")
+    found = pixels(tmp_path / f"photo.{ending}")
     for (y, x), colour in zip(((4, 4), (4, 27), (27, 4), (27, 27)), corners, strict=True):
         near(found[y, x], colour)
 
