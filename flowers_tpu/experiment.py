@@ -1,6 +1,6 @@
 """What the scripts call: `train`, `evaluate`, `predict`, `check_data`, each from top to bottom.
 
-With `parts.py`, which builds what they are made of, the only file that takes a Config apart.
+`parts.py` and `feed.py` build what they are made of.
 """
 
 import contextlib
@@ -103,12 +103,14 @@ def train(given: Config) -> None:
         config = _as_begun(run, given, config, devices)
         if run.has(_SCORES):
             progress.say(f"{run.path} is finished; --overwrite begins anew.")
-            if not run.has(reporting.REPORT):  # left out before, or killed while it was drawn
+            # Left out before, or killed while it was drawn.
+            if config.report and not run.has(reporting.REPORT):
                 with Interruption() as interruption:
                     reporting.report(config, run, {}, interruption)
             console.print_scores(run, run.read_json(_SCORES))
             return
     data = parts.load_data(config)
+    feed.check_cache(config, devices.strategy, data.splits["train"], data.splits["val"])
     plan = parts.make_plan(config, data)
     state = parts.make_state(config, devices.strategy, plan)
     if given.overwrite:
@@ -137,7 +139,7 @@ def train(given: Config) -> None:
 
 def evaluate(given: Config) -> None:
     """Scores the best model of a run on train and validation, writes the tables and the report."""
-    job = _open_run(given, records.LABELED_SPLITS)
+    job = _open_run(given, records.LABELED_SPLITS, trained_only=True)
     with Interruption() as interruption, job.naming_bad_records():
         job.run.write_json(_SCORES, score_splits(job, interruption))
         reporting.report(job.config, job.run, job.data.splits, interruption)
@@ -240,15 +242,17 @@ def _as_begun(run: RunDirectory, given: Config, config: Config, devices: Devices
     return parts.resolve(kept, devices)
 
 
-def _open_run(given: Config, splits: tuple[str, ...]) -> Job:
-    """Opens a run for evaluation.
+def _open_run(given: Config, splits: tuple[str, ...], *, trained_only: bool = False) -> Job:
+    """Opens a run for evaluation; with `trained_only` refuses one whose training has not ended.
 
     Devices, place of the data, batch and precision may be others than in training.
     """
     run = RunDirectory(given.run_dir)
     trained, resolved = run.read_configs()
     run.lock()
-    free = {"data_dir", "batch_size_per_replica", "global_batch_size", "precision"}
+    if trained_only:
+        _check_trained(run, trained)
+    free = set(reporting.EVALUATION_FLAGS)
     if changed := set(config_lib.changed_flags(trained, given)) - free:
         raise RequestError(
             f"--{min(changed)} cannot differ from that of the run in --run_dir={run.path}; "
@@ -257,17 +261,28 @@ def _open_run(given: Config, splits: tuple[str, ...]) -> Job:
     if given.precision == "auto":
         given = dataclasses.replace(given, precision=resolved.precision)
     devices = parts.choose_devices(given)
-    # The checkpoint fills every weight.
-    config = parts.resolve(dataclasses.replace(given, weights="none"), devices)
+    config = parts.resolve(given, devices)
     data = parts.load_data(config, splits)
     _list_bad_records(config, run, data, as_begun=False)
+    empty = dataclasses.replace(config, weights="none")  # the checkpoint fills every weight
     with devices.strategy.scope():
-        classifier = parts.make_classifier(config, len(data.class_names))
+        classifier = parts.make_classifier(empty, len(data.class_names))
     if not restore_best_weights(files.join(run.checkpoints, "best"), classifier):
         raise RequestError(
             f"--run_dir={run.path}: has no best checkpoint yet; scripts/train.py continues the run"
         )
     return Job(config, devices, data, classifier, run)
+
+
+def _check_trained(run: RunDirectory, config: Config) -> None:
+    """Raises RequestError where training has not ended: scores say of a run that it is finished."""
+    history = run.read_table("history.csv").to_dict("records") if run.has("history.csv") else []
+    if not loop.finished(config, history):  # a Config calls these numbers as a Plan does
+        raise RequestError(
+            f"--run_dir={run.path}: its training has not ended ({len(history)} of at most "
+            f"{config.warmup_epochs + config.epochs} epochs are done); scripts/train.py with the "
+            "same flags continues the run, and scores it at its end"
+        )
 
 
 def _fit(
@@ -276,15 +291,16 @@ def _fit(
 ) -> None:  # fmt: skip
     strategy, config = job.devices.strategy, job.config
     train, val = job.data.splits["train"], job.data.splits["val"]
-    train_source, val_source = feed.train_and_val_sources(config, train, val)
+    # Made when first needed: what is trained already, and only to be scored, fills no cache.
+    sources = functools.cache(lambda: feed.train_and_val_sources(config, train, val))
+    val_batches = functools.cache(lambda: feed.eval_batches(config, strategy, sources()[1]))
     eval_steps = compiled.compile_eval_steps(strategy, job.classifier.model)
-    val_batches = feed.eval_batches(config, strategy, val_source)
 
     def validate() -> dict[str, float]:
         with progress.bar(val.size, "validation") as bar:
             sums = loop.evaluate(
                 eval_steps,
-                feed.iterate(val_batches),
+                feed.iterate(val_batches()),
                 pipeline.eval_steps(val.size, plan.global_batch_size),
                 plan.num_classes,
                 on_steps=lambda n: bar.update(n * plan.global_batch_size),
@@ -310,10 +326,16 @@ def _fit(
             state=state,
             checkpoints=checkpoints,
             train_steps=lambda stage: compiled.compile_train_steps(
-                strategy, state, stage, plan.seed, plan.objective, feed.augment_on_device(config)
+                strategy,
+                state,
+                stage,
+                plan.seed,
+                plan.objective,
+                feed.augment_on_device(config),
+                skips_bad_steps=plan.on_nan == "skip",
             ),
             train_iterator=lambda step: feed.iterate(
-                feed.train_batches(config, strategy, train_source, plan, step)
+                feed.train_batches(config, strategy, sources()[0], plan, step)
             ),
             validate=validate,
             on_steps=watched.on_steps,

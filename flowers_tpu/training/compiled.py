@@ -47,29 +47,56 @@ def trained_variables(state: TrainState, stage: str) -> list[tf.Variable]:
 
 def compile_train_steps(
     strategy: tf.distribute.Strategy, state: TrainState, stage: str, seed: int,
-    objective: steps.Objective, augment: Augment | None = None,
+    objective: steps.Objective, augment: Augment | None = None, *, skips_bad_steps: bool = False,
 ) -> Callable[[Iterator, tf.Tensor, Sums], tuple[Sums, tf.Tensor, tf.Tensor]]:  # fmt: skip
     """Returns `train_steps(iterator, num_steps, sums)`, which trains many steps in one call.
 
     `num_steps` is an int64 tensor (a Python number would be traced anew each time) and `sums` are
     float64: each step's are added to them one after the other, so where a call ends makes no
-    difference. The loop ends at the first step whose loss or gradients are not finite, before its
-    update. Returns the new sums, the last step's gradient norm, and whether all was finite. See
-    `replica_steps` for the other arguments.
+    difference. The loop ends at the first bad step, whose loss or gradients are not finite;
+    `state.step` tells its number. Returns the new sums, the last step's gradient norm, and whether
+    all was finite.
+
+    Args:
+        strategy: runs the steps.
+        state: see `replica_steps`, as for the arguments that follow.
+        stage: `warmup` or `finetune`.
+        seed: of dropout.
+        objective: what to minimize.
+        augment: on the device, or None.
+        skips_bad_steps: a bad step leaves weights, slots and sums as they were, so that training
+            can go on behind it; the update then waits for the last of the gradients. Without it
+            they are spoilt behind a bad step.
     """
     gradients_step, update_step = replica_steps(state, stage, seed, objective, augment)
+
+    def whole_step(batch):
+        gradients, sums = gradients_step(batch)
+        update_step(gradients)
+        return sums
+
+    def do_step(batch, sums):
+        step_sums = _local(strategy, strategy.run(whole_step, args=(batch,)))
+        state.step.assign_add(tf.cast(step_sums["finite"], tf.int64))
+        return _added(sums, step_sums), step_sums
+
+    def do_step_unless_bad(batch, sums):
+        gradients, step_sums = strategy.run(gradients_step, args=(batch,))
+        step_sums = _local(strategy, step_sums)
+        if step_sums["finite"]:
+            strategy.run(update_step, args=(gradients,))
+            state.step.assign_add(1)
+            sums = _added(sums, step_sums)
+        return sums, step_sums
+
+    step = do_step_unless_bad if skips_bad_steps else do_step
 
     @tf.function
     def train_steps(iterator, num_steps, sums):
         done, finite, norm = tf.constant(0, tf.int64), tf.constant(True), tf.constant(0.0)
         while finite and done < num_steps:
-            gradients, step_sums = strategy.run(gradients_step, args=(next(iterator),))
-            step_sums = _local(strategy, step_sums)
+            sums, step_sums = step(next(iterator), sums)
             finite, norm = step_sums["finite"], step_sums["gradient_norm"]
-            if finite:
-                strategy.run(update_step, args=(gradients,))
-                state.step.assign_add(1)
-                sums = _added(sums, step_sums)
             done += 1
         return sums, norm, finite
 

@@ -1,6 +1,7 @@
 """The epochs around the compiled functions: train, validate, keep the best, save, stop."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -134,7 +135,8 @@ def fit(
         train_iterator: gives the batches from a step on.
         validate: gives the scores of the validation split.
         on_steps: called after each compiled call.
-        on_epoch: called with the history and the times of the epoch that ended.
+        on_epoch: called with the history and the times of the epoch that ended; its images/s are
+            NaN where all its steps had been done before this call.
         ids_of_step: tells which photos a step saw, for messages.
         interruption: polled between compiled calls.
         stops: steps of the run at which a compiled call ends, however many it would do.
@@ -199,7 +201,7 @@ def fit(
         times = {
             "epoch": epoch + 1,
             "train_seconds": seconds,
-            "train_images_per_second": photos / seconds,
+            "train_images_per_second": photos / seconds if photos else math.nan,
             "val_seconds": validated - trained,
         }
         on_epoch(run.history, times)
@@ -262,7 +264,7 @@ def _title(plan: Plan, epoch: int) -> str:
 
 
 _NOT_FINITE_HINT = (
-    "That step changed nothing, and the last checkpoint is sound. Try a lower --learning_rate, "
+    "The last checkpoint is sound. Try a lower --learning_rate, "
     "--clip_norm=1, --precision=float32, or --on_nan=skip"
 )
 

@@ -405,7 +405,7 @@ def test_a_killed_script_leaves_no_data_set_and_the_same_command_makes_it(tmp_pa
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "1 of 25 photos cannot be read" in err
-    # Of the 25 files 17, 4 and 4 by the fractions, of which the one for testing cannot be read.
-    assert out.splitlines()[:2] == ["class  train  val  test", " rose     17    4     3"]
+    # Of the 25 files 17, 4 and 4 by the fractions, of which one for training cannot be read.
+    assert out.splitlines()[:2] == ["class  train  val  test", " rose     16    4     4"]
     assert sorted(os.listdir(tmp_path)) == ["data", "photos"]
     assert sum(read(output, split, num_classes=1).size for split in records.SPLITS) == 24

@@ -42,10 +42,12 @@ def batches(strategy, count, *, bad=None):
     return iter(strategy.distribute_datasets_from_function(lambda context: dataset))
 
 
-def trained(strategy, calls, **options):
+def trained(strategy, calls, *, skips_bad_steps=False, **options):
     """Weights, slots and sums after calls of so many steps."""
     state = make_state(strategy)
-    function = compiled.compile_train_steps(strategy, state, "finetune", 0, steps.Objective())
+    function = compiled.compile_train_steps(
+        strategy, state, "finetune", 0, steps.Objective(), skips_bad_steps=skips_bad_steps
+    )
     iterator, sums, finite = batches(strategy, sum(calls), **options), metrics.empty(CLASSES), True
     for count in calls:
         sums, _, finite = function(iterator, tf.constant(count, tf.int64), sums)
@@ -72,14 +74,21 @@ def test_where_calls_end_makes_no_difference(make_strategy):
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_the_first_bad_step_ends_the_call_before_its_update(make_strategy, replicas):
     strategy = make_strategy(replicas)
-    good = trained(strategy, [4])
-    bad = trained(strategy, [9], bad=4)
+    good = trained(strategy, [4])  # a good step is the same either way
+    bad = trained(strategy, [9], bad=4, skips_bad_steps=True)
     assert good[2] and not bad[2]
     assert bad[3].step.numpy() == 4, "the step counter tells which step was bad"
     for a, b in zip(good[0], bad[0], strict=True):
         np.testing.assert_array_equal(a, b)
     for name in good[1]:
         np.testing.assert_array_equal(good[1][name], bad[1][name])
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_without_skipping_too_a_bad_step_ends_the_call(make_strategy, replicas):
+    _, _, finite, state, _ = trained(make_strategy(replicas), [9], bad=4)
+    assert not finite
+    assert state.step.numpy() == 4
 
 
 def test_the_rate_of_each_step_is_taken(make_strategy):

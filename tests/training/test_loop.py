@@ -74,6 +74,7 @@ def fit(
     interruption=None,
     bad=(),
     on_steps=None,
+    on_epoch=None,
     stops=(),
 ):
     """Runs `fit` with validation losses as given; tells what happened."""
@@ -108,7 +109,7 @@ def fit(
         train_iterator=lambda step: begins.append(step) or iter(()),
         validate=validate,
         on_steps=on_steps or (lambda call: None),
-        on_epoch=lambda history, times: None,
+        on_epoch=on_epoch or (lambda history, times: None),
         ids_of_step=lambda step: [f"photo-{step}"],
         interruption=interruption or Never(),
         stops=stops,
@@ -188,6 +189,19 @@ def test_each_call_tells_what_it_came_to(monkeypatch):
     assert np.isnan([rates[0], rates[3]]).all(), "the first call of a stage compiles"
     # Each call takes 0.5 s or, where the loop looks at the clock in between, more: 4 photos a step.
     assert rates[1] == 2 * 4 / 0.5 and rates[2] == 1 * 4 / 0.5
+
+
+def test_an_epoch_whose_steps_were_done_before_has_no_speed(monkeypatch):
+    """Stopped in the validation of the first epoch, and continued."""
+    plan, told = make_plan(epochs=1), []
+    state = TrainState(None, None, None, step_counter(), Progress(metrics.empty(2)))
+    state.step.assign(STEPS)
+    clock = iter(np.arange(0, 1e6, 0.5))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
+    fit(plan, [1.0, 1.0], state=state, on_epoch=lambda history, times: told.append(times))
+    first, second = (times["train_images_per_second"] for times in told)
+    assert np.isnan(first)
+    assert second == STEPS * 4 / told[1]["train_seconds"]
 
 
 def test_a_step_that_is_not_finite_stops():
