@@ -51,15 +51,15 @@ def choose_devices(*, tpu: str = "", replicas: int = 0, require_tpu: bool = Fals
             return Devices(strategy, "TPU", strategy.num_replicas_in_sync)
         except _NO_TPU as error:
             fallback = _without_tpu(replicas)
-            reason = first_line(error).partition(". ")[0][:160]
+            reason, hint = _reason(error), _hint(tpu)
             if require_tpu:
                 raise RequestError(
-                    f"--tpu={tpu}: no TPU found ({reason}). {_TPU_HINT} Without --require_tpu this "
+                    f"--tpu={tpu}: no TPU found ({reason}). {hint} Without --require_tpu this "
                     f"would run on {describe(fallback)}."
                 ) from error
             logging.warning(
                 "--tpu=%s: no TPU found (%s); running on %s instead. %s",
-                tpu, reason, describe(fallback), _TPU_HINT,
+                tpu, reason, describe(fallback), hint,
             )  # fmt: skip
             return fallback
     return _without_tpu(replicas)
@@ -70,8 +70,6 @@ def describe(devices: Devices) -> str:
     return f"{devices.replicas} {devices.kind} replica{'s' if devices.replicas > 1 else ''}"
 
 
-_TPU_HINT = "On a TPU VM, TensorFlow must be the package `tensorflow-tpu`; see the README."
-
 # `TPUClusterResolver('local')` succeeds anywhere; without a TPU the initialization then raises
 # NotFoundError. Names are looked up on the network, by libraries that raise errors of their own.
 _NO_TPU = (ValueError, RuntimeError, OSError, ImportError, tf.errors.OpError)
@@ -80,15 +78,29 @@ _NO_TPU = (ValueError, RuntimeError, OSError, ImportError, tf.errors.OpError)
 def _connect_to_tpu(tpu: str) -> tf.distribute.Strategy:
     if tpu.startswith("grpc://"):
         _check_address(tpu)
-    elif tpu != "local":
-        # Without these, the resolver asks for minutes for a server that only Google Cloud has.
-        os.environ.setdefault("NO_GCE_CHECK", "true")
-        os.environ.setdefault("GCE_METADATA_TIMEOUT", str(TPU_SECONDS_TO_ANSWER))
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
     if tpu != "local":
         tf.config.experimental_connect_to_cluster(resolver)
     tf.tpu.experimental.initialize_tpu_system(resolver)
     return tf.distribute.TPUStrategy(resolver)
+
+
+def _reason(error: BaseException) -> str:
+    """The gist of an error; TensorFlow's own go on about where it happened."""
+    reason = first_line(error)
+    return reason.partition(". ")[0] if isinstance(error, tf.errors.OpError) else reason
+
+
+def _hint(tpu: str) -> str:
+    """What is mostly the matter where such a TPU is not found."""
+    if tpu == "local":
+        return "On a TPU VM, TensorFlow must be the package `tensorflow-tpu`; see the README."
+    if tpu.startswith("grpc://"):
+        return "An address is reached from the TPU's own network only; see the README."
+    return (
+        "A name is looked up from a machine on Google Cloud in the TPU's zone, and needs "
+        "`pip install cloud-tpu-client`; see the README."
+    )
 
 
 def _check_address(tpu: str) -> None:

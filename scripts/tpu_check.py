@@ -20,14 +20,16 @@ class Options:
     topology: str = knob(
         "v3:2x2",
         "TPU check",
-        "What to compile for: names like v3:2x2 (chips), v3-8 (cores) or v3, separated by commas; "
-        "an unknown name prints the known ones.",
+        "What to compile for: names like v3:2x2 (chips), v3-8 or v5litepod-8 (Google Cloud's) or "
+        "v3, separated by commas; an unknown name prints the known ones.",
     )
     find_batch: bool = knob(
-        False, "TPU check", "Also search the largest batch per replica that fits."
+        False, "TPU check", "Also search the largest batch that fits, and print its flag."
     )
     output_dir: str = knob(
-        "tpu_check", "TPU check", "Folder for the report as JSON, named like the run."
+        "tpu_check",
+        "TPU check",
+        "Folder for the report as JSON, named like the run; written after each slice.",
     )
     compile_minutes: float = knob(
         30.0, "TPU check", "Most time to give to one compilation, minutes."
@@ -35,8 +37,8 @@ class Options:
     host_images_per_second: float = knob(
         0.0,
         "TPU check",
-        "Photos/s that the input of the TPU's host delivers; 0: measured on this machine where the "
-        "data are.",
+        "Photos/s that the input of one of the TPU's hosts delivers; 0: measured on this machine "
+        "where the data are there.",
     )
 
 

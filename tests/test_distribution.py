@@ -1,6 +1,13 @@
+import configparser
+import http.server
+import importlib.util
 import json
+import os
+import pathlib
+import re
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -54,14 +61,6 @@ def warnings(monkeypatch):
         distribution.logging, "warning", lambda text, *values: messages.append(text % values)
     )
     return messages
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    """What is set in the environment for the sake of one TPU is unset afterwards."""
-    for name in ("NO_GCE_CHECK", "GCE_METADATA_TIMEOUT"):
-        monkeypatch.setenv(name, "unset in a moment")
-        monkeypatch.delenv(name)
 
 
 def test_a_missing_local_tpu_falls_back_to_the_replicas_asked_for():
@@ -121,6 +120,45 @@ def test_a_missing_remote_tpu_is_given_up_within_seconds(warnings, tpu, reason, 
     assert "\n" not in message
 
 
+def test_looking_for_a_tpu_leaves_the_environment_as_it_was(warnings, monkeypatch):
+    """With NO_GCE_CHECK=true, for one, TensorFlow would read `gs://` without credentials."""
+    monkeypatch.delenv("NO_GCE_CHECK", raising=False)
+    before = dict(os.environ)
+    distribution.choose_devices(tpu="some-name")
+    assert dict(os.environ) == before
+
+
+@pytest.fixture
+def google_cloud(monkeypatch):
+    """Answers what TensorFlow asks a machine on Google Cloud for: its project and zone."""
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"projects/1/zones/us-central1-a")
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("GCE_METADATA_IP", f"127.0.0.1:{server.server_port}")
+        yield
+        server.shutdown()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("googleapiclient") is not None, reason="cloud-tpu-client is installed"
+)
+def test_the_remedy_that_tensorflow_names_is_passed_on(warnings, google_cloud):
+    distribution.choose_devices(tpu="some-name")
+    (message,) = warnings
+    assert "Google API client. Run `pip install cloud-tpu-client` to fix.);" in message
+    assert "A name is looked up from a machine on Google Cloud" in message
+    assert "tensorflow-tpu" not in message  # which is for a TPU VM
+
+
 @pytest.mark.parametrize("tpu", ["grpc://127.0.0.1:1", "some-name"])
 def test_a_tpu_that_is_required_must_be_there(warnings, tpu):
     with pytest.raises(RequestError, match=f"--tpu={tpu}: no TPU found .* run on 1 CPU replica"):
@@ -152,3 +190,19 @@ def test_several_workers_are_refused(monkeypatch):
         distribution.choose_devices()
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["b:1"]}}))
     assert distribution.choose_devices().kind == "CPU"
+
+
+def test_the_readmes_installation_on_a_tpu_names_every_package():
+    """What is installed without its dependencies there, because of TensorFlow, lacks no other."""
+    config = configparser.ConfigParser()
+    config.read("setup.cfg")
+    required = config["options"]["install_requires"].split("\n")
+    needed = {re.match(r"[\w-]+", line)[0] for line in required if line}
+    readme = pathlib.Path("README.md").read_text()
+    lines = readme.partition("**Packages**")[2].partition("```sh\n")[2].partition("```")[0]
+    words = lines.replace("'", "").split()
+    named = {re.match(r"[\w-]+", word)[0] for word in words if re.match(r"\w", word)}
+    assert needed - {"tensorflow"} <= named
+    assert "tensorflow" not in named and "tensorflow-tpu" in named
+    versions = re.findall(r"(?:tensorflow-tpu|tf_keras)==(\S+)", lines)
+    assert len(versions) == 2 and len(set(versions)) == 1

@@ -10,8 +10,9 @@ def largest_batch(
 ) -> tuple[int, int]:
     """Searches the largest batch whose memory fits; it grows nearly linearly with the batch.
 
-    Each try is where the line through the two nearest known points meets `available`. The result is
-    a multiple of 8 from 8 photos on, exact to 8, or to 3% of it; below 8 it is exact.
+    Each try is where the line through the two nearest known points meets `available`, or half-way
+    to what is known to be too much where that line says nothing. The result is a multiple of 8 from
+    8 photos on, exact to 8, or to 3% of it; below 8 it is exact.
 
     Args:
         need: gives the memory a batch needs, in bytes; infinity where only known to be too much.
@@ -35,6 +36,10 @@ def largest_batch(
         if fails - fits <= _granularity(fits):
             return fits, fails
         batch = _estimate(seen, available, fails)
+        if batch >= fails:
+            # Nothing is known to be too much: all there is. Else the line leads past what was seen
+            # to be too much, as where need() is infinite: halve.
+            batch = most if fails > most else (fits + fails) // 2
         if batch < most:
             batch -= batch % _granularity(batch)
         batch = min(max(batch, fits + _granularity(fits)), fails - 1)
@@ -46,11 +51,11 @@ def _granularity(batch: int) -> int:
 
 
 def _estimate(seen: dict[int, float], available: float, fails: int) -> int:
-    """Where a line through the two known points nearest to `available` meets it."""
+    """Where a line through the two known points nearest to `available` meets it; else `fails`."""
     finite = {batch: size for batch, size in seen.items() if size < float("inf")}
     (a, size_a), *rest = sorted(finite.items(), key=lambda item: abs(item[1] - available))
     if not rest:
-        return (a + fails) // 2
+        return fails
     b, size_b = rest[0]
     if size_a == size_b:  # the batch makes no difference
         return fails

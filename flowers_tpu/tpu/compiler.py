@@ -1,7 +1,6 @@
 """The TPU compiler, which runs in a process of its own: it may need gigabytes, hang, or abort."""
 
 import dataclasses
-import importlib.util
 import json
 import os
 import signal
@@ -10,11 +9,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import metadata
 
 from flowers_tpu.errors import RequestError
 from flowers_tpu.generations import Slice
 
-_PACKAGES = ("jax", "jaxlib", "libtpu")
+# What `worker.py` knows the insides of; the extra `tpu-check` installs just these.
+VERSIONS = {"jax": "0.10.2", "jaxlib": "0.10.2", "libtpu": "0.0.42.1"}
+_INSTALL = "pip install -e '.[tpu-check]'"
 _POLL_SECONDS = 0.5
 
 
@@ -26,7 +28,8 @@ class Compiled:
         memory: bytes of `arguments`, `outputs`, `aliased` (outputs that are updated arguments),
             `temporaries` and `code`.
         flops: floating-point operations.
-        bytes_accessed: from and to memory, each fused operation's inputs and outputs counted.
+        bytes_accessed: by the compiler's count, each fused operation's inputs and outputs; what
+            stays on the chip may be among it.
         seconds: it took to compile.
     """
 
@@ -52,11 +55,25 @@ class CompileTimeoutError(Exception):
 
 
 def check_installed() -> None:
-    """Raises RequestError where the compiler is not installed."""
-    if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
+    """Raises RequestError where the compiler is not installed, or is another than `VERSIONS`."""
+    if sys.platform != "linux" or sys.version_info < (3, 11):
         raise RequestError(
-            f"the TPU compiler is not installed (no {missing[0]}): pip install -e '.[tpu-check]'"
+            "the TPU compiler needs Linux and Python 3.11 or later; this is Python "
+            f"{sys.version_info[0]}.{sys.version_info[1]} on {sys.platform}, for which the extra "
+            "tpu-check installs nothing"
         )
+    for name, known in VERSIONS.items():
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError as error:
+            raise RequestError(
+                f"the TPU compiler is not installed (no {name}): {_INSTALL}"
+            ) from error
+        if found != known:
+            raise RequestError(
+                f"{name} {found} is installed, but this check is made for {name} {known}: "
+                f"{_INSTALL}, in an environment of its own where another is needed"
+            )
 
 
 def compile_for(

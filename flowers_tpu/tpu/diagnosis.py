@@ -20,7 +20,7 @@ _STATIC = "keep the shape and mask instead: tf.where with three arguments, or we
 _ADVICE = {
     r"Decode|Encode|ReadFile|Parse": _HOST,
     r"PyFunc": "it runs Python on the host: use TensorFlow operations, or the input pipeline",
-    r"String|Print|Log": "it handles text, which a TPU cannot: return the value, print it outside",
+    r"String|Print": "it handles text, which a TPU cannot: return the value, print it outside",
     r"^Where$|Unique|NonMaxSuppression|DynamicPartition": _STATIC,
     r"CropAndResize|Resize|ImageProjective": "resize by two products of matrices, or bilinearly",
 }
@@ -115,7 +115,7 @@ def too_large(needed: float, available: float) -> Problem:
     return Problem(
         reason="memory",
         text=f"needs {needed / 2**30:.2f} GiB of memory, but {available / 2**30:.2f} are available",
-        advice="lower --batch_size_per_replica; --find_batch finds the largest",
+        advice="lower --batch_size_per_replica or --global_batch_size; --find_batch finds the most",
         needed=needed,
     )
 

@@ -48,8 +48,7 @@ class Lowered:
 
     Attributes:
         module: a serialized `HloModuleProto`.
-        batch_size: photos of one replica.
-        batch_bytes: size of its batch.
+        batch_bytes: size of the batch of one replica.
         all_reduce_bytes: size of its gradients.
         other_state_bytes: size of the variables of the run that this step leaves alone; they are in
             the memory of a TPU all the same.
@@ -57,24 +56,60 @@ class Lowered:
     """
 
     module: bytes
-    batch_size: int
     batch_bytes: int
     all_reduce_bytes: int
     other_state_bytes: int
     source_of: Callable[[str], str]
 
 
-def make_state(config: Config, facts: DataFacts) -> tuple[TrainState, loop.Plan]:
-    """Builds the state of a run of a resolved configuration, with random weights and without data.
+class Steps:
+    """The steps of a run, lowered when asked for; the model is built once.
+
+    Attributes:
+        config: of the run, resolved.
+        facts: of its data.
+        state: of the run, with random weights.
+        steps: of the run: training in both stages, evaluation and prediction.
+    """
+
+    def __init__(self, config: Config, facts: DataFacts):
+        self.config, self.facts = config, facts
+        plan = make_plan(config, facts)
+        self.state = parts.make_state(
+            dataclasses.replace(config, weights="none"), tf.distribute.get_strategy(), plan
+        )
+        self.steps = replica_steps(config, self.state, plan)
+        self._lowered: dict[tuple[str, int], Lowered] = {}
+
+    def lower(self, step: ReplicaStep, batch_size: int) -> Lowered:
+        """Returns a step for so many photos on a replica; raises StepError."""
+        key = step.name, batch_size
+        if key not in self._lowered:
+            spec = batch_spec(
+                self.config,
+                batch_size,
+                training=step.training,
+                photo_size=self.facts.photo_size,
+            )
+            self._lowered[key] = lower(step, spec, state_variables(self.state))
+        return self._lowered[key]
+
+
+def make_plan(config: Config, facts: DataFacts) -> loop.Plan:
+    """Works out the numbers of a run of a resolved configuration without its data.
 
     Balanced class weights are those of equally many photos of each class.
+
+    Raises:
+        RequestError: there are fewer training photos than a global batch has.
     """
-    labels = (np.arange(facts.training_photos) % facts.num_classes).astype(np.int32)
+    photos = facts.training_photos
+    if facts.assumed:  # a number that is only assumed refuses nothing
+        photos = max(photos, config.global_batch_size)
+    labels = (np.arange(photos) % facts.num_classes).astype(np.int32)
     split = records.Split("train", shards=(), ids=labels, labels=labels)
     names = tuple(map(str, range(facts.num_classes)))
-    plan = parts.make_plan(config, parts.Data("", names, {"train": split}))
-    config = dataclasses.replace(config, weights="none")
-    return parts.make_state(config, tf.distribute.get_strategy(), plan), plan
+    return parts.make_plan(config, parts.Data("", names, {"train": split}))
 
 
 def replica_steps(config: Config, state: TrainState, plan: loop.Plan) -> list[ReplicaStep]:
@@ -152,7 +187,6 @@ def lower(
     others = [variable for variable in state if id(variable.handle) not in used]
     return Lowered(
         module=module,
-        batch_size=next(iter(spec.values())).shape[0],
         batch_bytes=sum(map(_size, spec.values())),
         all_reduce_bytes=sum(map(_size, step.summed)),
         other_state_bytes=sum(map(_size, others)),

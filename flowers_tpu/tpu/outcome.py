@@ -1,13 +1,14 @@
-"""What became of one step on one slice."""
+"""What became of one step on one slice, and of a run on one slice."""
 
 import dataclasses
 import functools
 import math
 
+from flowers_tpu.config import Config
 from flowers_tpu.generations import Slice
 from flowers_tpu.tpu.compiler import Compiled
 from flowers_tpu.tpu.diagnosis import Problem
-from flowers_tpu.tpu.lowering import Lowered
+from flowers_tpu.tpu.lowering import Lowered, ReplicaStep
 from flowers_tpu.tpu.roofline import Roofline, roofline
 
 
@@ -17,14 +18,16 @@ class Outcome:
 
     Attributes:
         slice_: what it was compiled for.
-        step: name of the step.
+        step: the step.
+        batch_size: photos of one replica.
         lowered: its program; None where there is none.
         compiled: the compiler's figures; None where it refused.
         problem: why it does not run on this slice; None if it does.
     """
 
     slice_: Slice
-    step: str
+    step: ReplicaStep
+    batch_size: int
     lowered: Lowered | None = None
     compiled: Compiled | None = None
     problem: Problem | None = None
@@ -36,6 +39,11 @@ class Outcome:
             return self.compiled.needed + self.lowered.other_state_bytes
         return self.problem.needed if self.problem else math.inf
 
+    @property
+    def headroom(self) -> float:
+        """Bytes of memory of one device that are left; below 0 where it does not fit."""
+        return self.slice_.available - self.needed
+
     @functools.cached_property
     def roofline(self) -> Roofline | None:
         """The bounds; None where it does not compile."""
@@ -46,6 +54,24 @@ class Outcome:
             flops=self.compiled.flops,
             bytes_accessed=self.compiled.bytes_accessed,
             all_reduce_bytes=self.lowered.all_reduce_bytes,
-            batch_size=self.lowered.batch_size,
+            batch_size=self.batch_size,
             batch_bytes=self.lowered.batch_bytes,
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """A run that was checked for a slice.
+
+    Attributes:
+        slice_: the slice.
+        config: of the run, resolved for it.
+        outcomes: of its steps; of the largest batch, where that was searched and found.
+        largest_batch: most photos of one replica; 0 where not even one fits, None where that is not
+            known.
+    """
+
+    slice_: Slice
+    config: Config
+    outcomes: list[Outcome]
+    largest_batch: int | None = None

@@ -2,7 +2,8 @@
 
 Williams, Waterman & Patterson, 2009, https://doi.org/10.1145/1498765.1498785. A step takes at least
 the time of its arithmetic at the peak rate, of its memory traffic at the full bandwidth, and of its
-gradients' way over the interconnect; how far from it a real one ends, only a TPU can tell.
+gradients' way over the interconnect; how far from it a real one ends, only a TPU can tell. The
+traffic is the compiler's count, which may include what stays on the chip: that is an estimate.
 """
 
 import dataclasses

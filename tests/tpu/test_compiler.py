@@ -1,11 +1,13 @@
 """The process around the compiler, with stand-ins for it that end in every way."""
 
+import configparser
 import json
 import os
 import stat
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import pytest
 
@@ -76,13 +78,56 @@ def test_one_that_hangs_is_ended(stand_in, tmp_path):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_a_missing_compiler_is_one_line(monkeypatch):
-    monkeypatch.setattr(compiler, "_PACKAGES", ("json", "no_such_compiler"))
+def installed(monkeypatch, **versions):
+    """Lets just these packages be installed."""
+
+    def version(name):
+        if name not in versions:
+            raise metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+
+
+def refusal(monkeypatch, **versions):
+    installed(monkeypatch, **versions)
     with pytest.raises(RequestError) as error:
         compiler.check_installed()
-    assert str(error.value) == (
-        "the TPU compiler is not installed (no no_such_compiler): pip install -e '.[tpu-check]'"
+    return str(error.value)
+
+
+def test_a_missing_compiler_is_one_line(monkeypatch):
+    assert refusal(monkeypatch, jax="0.10.2", jaxlib="0.10.2") == (
+        "the TPU compiler is not installed (no libtpu): pip install -e '.[tpu-check]'"
     )
+    installed(monkeypatch, jax="0.10.2", jaxlib="0.10.2", libtpu="0.0.42.1")
+    compiler.check_installed()
+
+
+def test_other_versions_are_refused(monkeypatch):
+    assert refusal(monkeypatch, jax="0.10.2", jaxlib="0.10.2", libtpu="0.0.17").startswith(
+        "libtpu 0.0.17 is installed, but this check is made for libtpu 0.0.42.1: pip install -e"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [("platform", "darwin", " on darwin"), ("version_info", (3, 10, 14), "Python 3.10 on linux")],
+)
+def test_where_the_extra_installs_nothing(monkeypatch, name, value, found):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, name, value)
+        message = refusal(patch)
+    assert message.startswith("the TPU compiler needs Linux and Python 3.11 or later; this is ")
+    assert found in message and "pip" not in message
+
+
+def test_the_versions_are_those_of_the_extra():
+    config = configparser.ConfigParser()
+    config.read("setup.cfg")
+    extra = config["options.extras_require"]["tpu-check"].split("\n")
+    pins = dict(line.partition(";")[0].strip().split("==") for line in extra if line)
+    assert pins == compiler.VERSIONS
 
 
 def test_the_compiler_does_not_outlive_the_one_that_waits_for_it():

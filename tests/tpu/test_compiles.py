@@ -1,9 +1,13 @@
 """The guard: the steps of every backbone compile for a TPU, with the TPU's own compiler."""
 
 import dataclasses
+import json
+import subprocess
+import sys
 
 import pytest
 import tensorflow as tf
+from checking import rows_of
 
 from flowers_tpu import generations, parts
 from flowers_tpu.config import Config
@@ -20,7 +24,6 @@ except RequestError as error:
 
 (V3,) = generations.parse_slices("v3:2x2")
 BATCH, MINUTES = 8, 20
-FACTS = DataFacts(104, photo_size=0, training_photos=12_753, are_there=False)
 
 # One of every family; of what differs in depth and width alone, the smallest.
 FAMILIES = {
@@ -43,17 +46,12 @@ def compile_steps(names=(), **flags):
     config = Config(batch_size_per_replica=BATCH, run_dir="x", **flags)
     check_backbone(config.backbone, image_size=config.image_size, alpha=config.alpha)
     config = parts.resolve(config, Devices(tf.distribute.get_strategy(), "TPU", V3.replicas))
-    state, plan = lowering.make_state(config, FACTS)
-    compiled = {}
-    for step in lowering.replica_steps(config, state, plan):
-        if names and step.name not in names:
-            continue
-        spec = lowering.batch_spec(
-            config, BATCH, training=step.training, photo_size=config.image_size
-        )
-        lowered = lowering.lower(step, spec, lowering.state_variables(state))
-        compiled[step.name] = compiler.compile_for(V3, lowered.module, seconds=MINUTES * 60)
-    return state, compiled
+    run = lowering.Steps(config, DataFacts(104, config.image_size, 12_753))
+    return run.state, {
+        step.name: compiler.compile_for(V3, run.lower(step, BATCH).module, seconds=MINUTES * 60)
+        for step in run.steps
+        if not names or step.name in names
+    }
 
 
 def check_figures(state, compiled):
@@ -112,7 +110,7 @@ def test_the_compiler_says_what_memory_a_program_may_use():
         with pytest.raises(compiler.CompileError) as error:
             compiler.compile_for(slice_, module, seconds=60)
         problem = diagnosis.of_compilation(str(error.value), lambda name: "")
-        available = generation.available / generations.GIB
+        available = slice_.available / generations.GIB
         assert problem.reason == "memory", generation.name
         assert f"but {available:.2f} are available" in problem.text
 
@@ -131,3 +129,22 @@ def test_an_unknown_layout_is_the_compilers_error():
     odd = dataclasses.replace(V3, layout="3x3")
     with pytest.raises(compiler.CompileError, match="3x3"):
         compiler.compile_for(odd, module, seconds=60)
+
+
+def test_the_script_itself(tmp_path):
+    flags = ["--backbone=tiny", "--image_size=32", "--topology=v3"]
+    flags += [f"--output_dir={tmp_path}", "--run_dir=runs/small", "--compile_minutes=5"]
+    result = subprocess.run(
+        [sys.executable, "scripts/tpu_check.py", *flags],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert rows_of(result.stdout)["compiles and fits"] == ["yes"] * 4
+    (slice_,) = json.loads((tmp_path / "small.json").read_text())["slices"]
+    assert [(step["step"], step["runs"]) for step in slice_["steps"]] == [
+        *(("warm-up", True), ("fine-tuning", True), ("evaluation", True), ("prediction", True))
+    ]
+    # 3 x 3 x 3 x 8 weights, 8 biases and the head's 8 x 104 + 104, float32.
+    assert slice_["steps"][1]["bounds"]["all_reduce_bytes"] == 4 * (216 + 8 + 832 + 104)

@@ -78,8 +78,8 @@ def test_too_little_memory():
     problem = diagnosis.of_compilation(text, lambda name: "")
     assert problem.reason == "memory" and problem.needed == 28.51 * 2**30
     assert str(problem) == (
-        "needs 28.51 GiB of memory, but 15.48 are available; lower --batch_size_per_replica; "
-        "--find_batch finds the largest"
+        "needs 28.51 GiB of memory, but 15.48 are available; lower --batch_size_per_replica or "
+        "--global_batch_size; --find_batch finds the most"
     )
     text = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Used 900.00M of 7.48G hbm."
     assert diagnosis.of_compilation(text, lambda name: "").needed == 900 * 2**20
@@ -91,3 +91,15 @@ def test_what_else_the_compiler_says_comes_with_the_line_of_its_operation():
     assert str(problem) == "Foo (a/Foo) at x.py:3: UNIMPLEMENTED: no such thing"
     bare = diagnosis.of_compilation("INTERNAL: something", lambda name: "")
     assert str(bare) == "INTERNAL: something"
+
+
+@pytest.mark.parametrize("kind", ["LogSoftmax", "LogicalAnd", "Log1p", "SparseMatMul", "MatMul"])
+def test_no_advice_on_text_or_files_for_what_only_sounds_like_them(kind):
+    text = f'UNIMPLEMENTED: no such thing\n  metadata={{op_type="{kind}" op_name="a"}}'
+    assert diagnosis.of_compilation(text, lambda name: "").advice == ""
+
+
+@pytest.mark.parametrize("kind", ["StringFormat", "AsString", "PrintV2"])
+def test_advice_on_text(kind):
+    text = f'UNIMPLEMENTED: no such thing\n  metadata={{op_type="{kind}" op_name="a"}}'
+    assert "it handles text" in diagnosis.of_compilation(text, lambda name: "").advice

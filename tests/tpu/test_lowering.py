@@ -10,11 +10,14 @@ from flowers_tpu import parts
 from flowers_tpu.config import Config
 from flowers_tpu.data import augment
 from flowers_tpu.distribution import Devices
+from flowers_tpu.errors import RequestError
+from flowers_tpu.models.classifier import batch_norm_statistics
 from flowers_tpu.tpu import lowering
 from flowers_tpu.tpu.data_facts import DataFacts
 
 CLASSES, BATCH = 5, 3
-FACTS = DataFacts(CLASSES, photo_size=32, training_photos=100, are_there=False)
+FACTS = DataFacts(CLASSES, photo_size=32, training_photos=100, assumed="for a test")
+STEPS = ["warm-up", "fine-tuning", "evaluation", "prediction"]
 
 
 def resolved(**flags):
@@ -22,36 +25,15 @@ def resolved(**flags):
     return parts.resolve(config, Devices(tf.distribute.get_strategy(), "TPU", 8))
 
 
-def lower_all(config, names=("warm-up", "fine-tuning", "evaluation", "prediction")):
+def lower_all(config):
     """Returns the state of a run, and its steps with what they become."""
-    state, plan = lowering.make_state(config, FACTS)
-    variables = lowering.state_variables(state)
-    return state, {
-        step.name: lowering.lower(
-            step,
-            lowering.batch_spec(config, BATCH, training=step.training, photo_size=32),
-            variables,
-        )
-        for step in lowering.replica_steps(config, state, plan)
-        if step.name in names
-    }
+    run = lowering.Steps(config, FACTS)
+    return run.state, {step.name: run.lower(step, BATCH) for step in run.steps}
 
 
 @pytest.fixture(scope="module")
 def small():
-    # Dropout, clipping, smoothing and class weights add operations of their own.
-    return lower_all(
-        resolved(
-            backbone="small_cnn",
-            dropout=0.3,
-            clip_norm=1.0,
-            label_smoothing=0.1,
-            class_weights="balanced",
-            rotation=10.0,
-            hue=0.1,
-            random_erasing=0.5,
-        )
-    )
+    return lower_all(resolved(backbone="small_cnn", dropout=0.3))
 
 
 def size(variables):
@@ -61,7 +43,7 @@ def size(variables):
 def parameters(lowered):
     """Sizes of a program's inputs in bytes, and the numbers of those that an output replaces."""
     module = hlo_pb2.HloModuleProto.FromString(lowered.module)
-    bytes_of = {2: 1, 4: 4, 5: 8, 6: 1, 9: 8, 11: 4}  # of S8, S32, S64, U8, U64, F32
+    bytes_of = {1: 1, 2: 1, 4: 4, 5: 8, 6: 1, 9: 8, 11: 4}  # PRED S8 S32 S64 U8 U64 F32
     sizes = []
     for shape in module.host_program_shape.parameters:
         elements = 1
@@ -71,23 +53,95 @@ def parameters(lowered):
     return sizes, {entry.parameter_number for entry in module.input_output_alias.entries}
 
 
+def shapes_of(lowered):
+    """The shapes of all results of a program, those within tuples too."""
+    module = hlo_pb2.HloModuleProto.FromString(lowered.module)
+    for computation in module.computations:
+        for instruction in computation.instructions:
+            yield instruction.shape
+            yield from instruction.shape.tuple_shapes
+
+
+def is_dynamic(shape):
+    return any(shape.is_dynamic_dimension)
+
+
 def test_every_step_is_there(small):
     _, programs = small
-    assert list(programs) == ["warm-up", "fine-tuning", "evaluation", "prediction"]
+    assert list(programs) == STEPS
 
 
-def test_a_real_backbone_lowers():
-    config = resolved(backbone="mobilenet_v2", alpha=0.35, optimizer="adamw", warmup_epochs=0)
-    state, programs = lower_all(config, names=("fine-tuning",))
-    trainable = size(state.classifier.model.trainable_variables)
-    assert programs["fine-tuning"].all_reduce_bytes == trainable
+# A flag that puts other operations into the steps, and on which network; `tiny` has no batch
+# normalization, but lowers in a second.
+VARIANTS = {
+    **{name: {"optimizer": name} for name in ("sgd", "adam")},
+    **{name: {"optimizer": name, "weight_decay": 0.01} for name in ("adamw", "radam", "novograd")},
+    "lamb": {"optimizer": "lamb", "weight_decay": 0.01},
+    "synchronized": {"backbone": "small_cnn", "batch_norm": "synchronized"},
+    "frozen": {"backbone": "small_cnn", "batch_norm": "frozen"},
+    "l2": {"l2": 1e-4},
+    "clip_norm": {"clip_norm": 1.0},
+    "label_smoothing": {"label_smoothing": 0.1},
+    "balanced": {"class_weights": "balanced"},
+    "float32": {"precision": "float32"},
+    "host": {"augment_on": "host"},
+    "warps": {"rotation": 10.0, "zoom": 0.1, "translation": 0.1},
+    "colours": {"hue": 0.1, "brightness": 0.1, "contrast": 0.1},
+    "erasing": {"random_erasing": 0.5},
+    "mobilenet_v2": {"backbone": "mobilenet_v2", "alpha": 0.35},
+}
+
+
+@pytest.mark.parametrize("flags", VARIANTS.values(), ids=VARIANTS)
+def test_every_step_is_static_whatever_the_flags(flags):
+    config = resolved(**{"backbone": "tiny", **flags})
+    state, programs = lower_all(config)
+    assert list(programs) == STEPS
+    for name, program in programs.items():
+        shapes = list(shapes_of(program))
+        assert len(shapes) > 10 and not any(map(is_dynamic, shapes)), name
+    # What a step updates is replaced in place: weights, moving statistics, slots, the step.
+    model = state.classifier.model
+    updated = [*model.trainable_variables, *batch_norm_statistics(model)]
+    updated += [*state.finetune_optimizer.variables(), state.step]
+    sizes, aliased = parameters(programs["fine-tuning"])
+    assert sum(sizes[number] for number in aliased) == size(updated)
+    trained = size(model.trainable_variables)
+    assert programs["fine-tuning"].all_reduce_bytes == trained
+
+
+def test_flags_reach_the_programs():
+    """So that the variants above are of what their names say."""
+
+    def operations(**flags):
+        run = lowering.Steps(resolved(**{"backbone": "tiny", **flags}), FACTS)
+        program = run.lower(run.steps[1], BATCH)
+        module = hlo_pb2.HloModuleProto.FromString(program.module)
+        instructions = [i for c in module.computations for i in c.instructions]
+        types = {i.shape.element_type for i in instructions if i.opcode == "convolution"}
+        return program, [i.opcode for i in instructions], types
+
+    _, opcodes, types = operations()
+    assert types == {16}  # BF16
+    assert operations(precision="float32")[2] == {11}  # F32
+    assert operations(augment_on="host")[0].batch_bytes == BATCH * (32 * 32 * 3 + 8)
+    warped = operations(rotation=10.0)[1]
+    assert warped.count("gather") > opcodes.count("gather")
+    adamw = VARIANTS["adamw"]
+    for flags in (VARIANTS["l2"], VARIANTS["clip_norm"], VARIANTS["balanced"], adamw):
+        assert len(operations(**flags)[1]) > len(opcodes), flags
 
 
 def test_stages_without_epochs_are_left_out():
-    config = dataclasses.replace(resolved(backbone="small_cnn"), warmup_epochs=0)
-    state, plan = lowering.make_state(config, FACTS)
-    names = [step.name for step in lowering.replica_steps(config, state, plan)]
-    assert names == ["fine-tuning", "evaluation", "prediction"]
+    run = lowering.Steps(resolved(backbone="tiny", warmup_epochs=0), FACTS)
+    assert [step.name for step in run.steps] == STEPS[1:]
+
+
+def test_an_assumed_number_of_photos_refuses_no_batch():
+    config = resolved(global_batch_size=800)
+    assert lowering.make_plan(config, FACTS).steps_per_epoch == 1
+    with pytest.raises(RequestError, match="has 100 photos, fewer than the global batch of 800"):
+        lowering.make_plan(config, FACTS._replace(assumed=""))
 
 
 def test_precision_and_place_of_augmentation_are_those_of_a_tpu(small):
