@@ -5,7 +5,7 @@
 
 All that is compared takes turns, round by round, in one process; the table has the median of the
 rounds and the quartiles, and ratios are worked out round by round. Nothing else should run on the
-machine meanwhile. The results also go to benchmark.json and benchmark.csv.
+machine meanwhile. The results also go to benchmark.json, .csv and .png, anew after each measure.
 """
 
 from flowers_tpu import command_line

@@ -3,18 +3,22 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from flowers_tpu import feed, parts
-from flowers_tpu.benchmarks import flops, inputs, rounds
+from flowers_tpu.benchmarks import flops, inputs
 from flowers_tpu.benchmarks.rounds import Run, Side, timed
 from flowers_tpu.config import Config
 from flowers_tpu.data import augment
 from flowers_tpu.errors import RunError
 from flowers_tpu.training import compiled, loop, metrics, pacing, steps
 from flowers_tpu.training.state import TrainState
+
+_MOST_STEPS = 1_000_000  # of a call
+_TRIALS = 8  # to find how many steps a call does
 
 
 class Resident:
@@ -77,18 +81,34 @@ class Work:
         return {
             stage: compiled.compile_train_steps(
                 self.strategy, self.state, stage, self.plan.seed, self.plan.objective,
-                feed.augment_on_device(self.config),
+                feed.augment_on_device(self.config), skips_bad_steps=self.plan.on_nan == "skip",
             )
             for stage in ("warmup", "finetune")
         }  # fmt: skip
 
 
 def make_work(config: Config, strategy: tf.distribute.Strategy, data: parts.Data) -> Work:
-    """Builds the model and everything else of a run that does not end; weights are random."""
+    """Builds the model and everything else of a run that does not end; weights are random.
+
+    As its steps see one and the same batch, there may be fewer photos than that has.
+    """
     config = dataclasses.replace(config, weights="none")
-    plan = inputs.endless_plan(config, data)
+    plan = inputs.endless_plan(config, _enough_photos(data, config.global_batch_size))
     side = feed.train_decoder(config, data.splits["train"].photo_size).side
     return Work(config, strategy, plan, parts.make_state(config, strategy, plan), side)
+
+
+def of_one_replica(work: Work, data: parts.Data) -> Work:
+    """The work of one replica by itself, which FLOPs are counted on.
+
+    The graph of a step over several has the operations of each of them or, on a TPU, those of one.
+    """
+    strategy = tf.distribute.get_strategy()
+    if work.strategy is strategy:
+        return work
+    batch_size = work.config.batch_size_per_replica
+    config = dataclasses.replace(work.config, global_batch_size=batch_size)
+    return make_work(config, strategy, data)
 
 
 def train_side(
@@ -99,15 +119,14 @@ def train_side(
     function = work.train_steps[stage]
 
     def train(iterator: Iterator, num_steps: int) -> None:
-        sums = metrics.empty(work.plan.num_classes)
-        for count in calls(num_steps, steps_per_call):
-            sums, norm, finite = function(iterator, tf.constant(count, tf.int64), sums)
-            sums = {key: value.numpy() for key, value in sums.items()}
+        def call(count: tf.Tensor, sums: compiled.Sums) -> compiled.Sums:
+            sums, norm, finite = function(iterator, count, sums)
+            sums = _to_numpy(sums)
             if not finite:
-                raise RunError(
-                    f"{name}: loss or gradients are not finite (gradient norm {norm}); a lower "
-                    "--learning_rate, or --clip_norm=1"
-                )
+                raise not_finite(name, f"gradient norm {float(norm):g}")
+            return sums
+
+        _in_calls(num_steps, steps_per_call, call, metrics.empty(work.plan.num_classes))
 
     def open_run() -> Run:
         work.start_over()
@@ -117,22 +136,41 @@ def train_side(
     return Side(name, work.plan.global_batch_size, open_run)
 
 
-def forward_side(work: Work, name: str, steps_per_call: int) -> Side:
-    """Nothing but forward passes, as many in a call."""
+def not_finite(name: str, what: str) -> RunError:
+    """The error of a side whose steps cannot be timed, as their updates are left out."""
+    return RunError(
+        f"{name}: loss or gradients are not finite ({what}); a lower --learning_rate, or "
+        "--clip_norm=1"
+    )
+
+
+def forward_side(work: Work, name: str, steps_per_call: int, *, augmented: bool = False) -> Side:
+    """Nothing but forward passes, as many in a call.
+
+    `augmented`: of photos that the device augments before, as in a step of training.
+    """
     strategy, model = work.strategy, work.state.classifier.model
+    augment_batch = feed.augment_on_device(work.config) if augmented else None
+
+    def forward_step(batch: dict) -> tf.Tensor:
+        if augment_batch:
+            batch = {**batch, "image": augment_batch(batch["image"], batch["draws"])}
+        return steps.predict_step(model, batch)
 
     @tf.function
     def forward(iterator, num_steps):
         total = tf.constant(0.0)
         for _ in tf.range(num_steps):
-            logits = strategy.run(lambda b: steps.predict_step(model, b), args=(next(iterator),))
+            logits = strategy.run(forward_step, args=(next(iterator),))
             for local in strategy.experimental_local_results(logits):
                 total += local[0, 0]
         return total
 
+    def call(count: tf.Tensor, _: None) -> None:
+        forward(work.resident if augmented else work.inference_resident, count).numpy()
+
     def run(num_steps: int) -> None:
-        for count in calls(num_steps, steps_per_call):
-            forward(work.inference_resident, tf.constant(count, tf.int64)).numpy()
+        _in_calls(num_steps, steps_per_call, call, None)
 
     return Side(name, work.plan.global_batch_size, lambda: timed(run))
 
@@ -141,11 +179,11 @@ def eval_side(work: Work, name: str, steps_per_call: int) -> Side:
     """Evaluation steps, with all sums."""
     function = compiled.compile_eval_steps(work.strategy, work.state.classifier.model)
 
+    def call(count: tf.Tensor, sums: compiled.Sums) -> compiled.Sums:
+        return _to_numpy(function(work.inference_resident, count, sums))
+
     def run(num_steps: int) -> None:
-        sums = metrics.empty(work.plan.num_classes)
-        for count in calls(num_steps, steps_per_call):
-            sums = function(work.inference_resident, tf.constant(count, tf.int64), sums)
-            sums = {key: value.numpy() for key, value in sums.items()}
+        _in_calls(num_steps, steps_per_call, call, metrics.empty(work.plan.num_classes))
 
     return Side(name, work.plan.global_batch_size, lambda: timed(run))
 
@@ -162,25 +200,37 @@ def predict_side(work: Work, name: str) -> Side:
 
 
 def train_flops(work: Work) -> float:
-    """FLOPs of a photo in a step of fine-tuning, but for the update."""
+    """FLOPs of a photo in a step of fine-tuning, but for augmentation and update.
+
+    Args:
+        work: of one replica; see `of_one_replica`.
+    """
     gradients_step, _ = compiled.replica_steps(
-        work.state, "finetune", work.plan.seed, work.plan.objective,
-        feed.augment_on_device(work.config),
-    )  # fmt: skip
-    return _flops(work, gradients_step, work.resident.batch)
+        work.state, "finetune", work.plan.seed, work.plan.objective
+    )
+    return _flops(work, gradients_step)
 
 
 def forward_flops(work: Work) -> float:
-    """FLOPs of a photo in a forward pass."""
-    forward = functools.partial(steps.predict_step, work.state.classifier.model)
-    return _flops(work, forward, work.inference_resident.batch)
+    """FLOPs of a photo in a forward pass; `work` is of one replica."""
+    return _flops(work, functools.partial(steps.predict_step, work.state.classifier.model))
 
 
 def steps_per_call(work: Work) -> int:
-    """As many steps as the loop does in one compiled call of training."""
-    return work.config.steps_per_loop or rounds.steps_that_take(
-        pacing.SECONDS_PER_CALL, train_side(work, "trial", "finetune", steps_per_call=1)
-    )
+    """As many steps as the loop does in one compiled call of training, its epoch being long.
+
+    They are found as the loop finds them: from call to call, until they stay about the same.
+    """
+    if work.config.steps_per_loop:
+        return work.config.steps_per_loop
+    run, pacer = train_side(work, "trial", "finetune", _MOST_STEPS).open(), pacing.Pacer()
+    for trial in range(_TRIALS):
+        count = pacer.steps(_MOST_STEPS)
+        with pacer.timed(count):
+            run(count)
+        if trial and abs(pacer.steps(_MOST_STEPS) - count) <= count / 10:
+            break
+    return pacer.steps(_MOST_STEPS)
 
 
 def calls(num_steps: int, steps_per_call: int) -> Iterator[int]:
@@ -189,7 +239,28 @@ def calls(num_steps: int, steps_per_call: int) -> Iterator[int]:
         yield min(steps_per_call, num_steps - done)
 
 
-def _flops(work: Work, step: Callable, batch: dict) -> float:
+def _in_calls(num_steps: int, steps_per_call: int, call: Callable, value: Any) -> None:
+    """Does `value = call(steps, value)` until all steps are done."""
+    for count in calls(num_steps, steps_per_call):
+        value = call(tf.constant(count, tf.int64), value)
+
+
+def _to_numpy(sums: dict[str, tf.Tensor]) -> compiled.Sums:
+    return {name: value.numpy() for name, value in sums.items()}
+
+
+def _enough_photos(data: parts.Data, batch_size: int) -> parts.Data:
+    """A data set in which the photos of a small training split count as often as a batch needs."""
+    split = data.splits["train"]
+    if split.size >= batch_size:
+        return data
+    ids, labels = (np.resize(values, batch_size) for values in (split.ids, split.labels))
+    split = dataclasses.replace(split, ids=ids, labels=labels)
+    return dataclasses.replace(data, splits={**data.splits, "train": split})
+
+
+def _flops(work: Work, step: Callable) -> float:
+    batch = work.inference_resident.batch
     whole = flops.of_step(lambda values: work.strategy.run(step, args=(values,)), batch)
     return whole / work.plan.global_batch_size
 

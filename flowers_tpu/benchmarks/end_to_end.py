@@ -1,28 +1,35 @@
 """The real loop, from files to updates, for so many steps at a time."""
 
-import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 from flowers_tpu import feed
+from flowers_tpu.benchmarks import compute
 from flowers_tpu.benchmarks.compute import Work
 from flowers_tpu.benchmarks.rounds import Run, Side, timed
+from flowers_tpu.errors import RunError
 from flowers_tpu.training import loop
 
 
 def side(work: Work, name: str, batches: feed.Batches) -> Side:
     """Training by `loop.fit` without validation and checkpoints, which are timed on their own.
 
-    Each turn begins with the first step, and to read anew.
+    Each turn begins with the first step, and to read anew. A step that is not finite ends it,
+    whatever `--on_nan` says: updates that are left out would be timed as if they were done.
     """
     plan = dataclasses.replace(
-        work.plan, early_stopping_patience=0, checkpoint_every_steps=0, checkpoint_every_seconds=0
+        work.plan,
+        early_stopping_patience=0,
+        checkpoint_every_steps=0,
+        checkpoint_every_seconds=0,
+        on_nan="stop",
     )
 
     def open_run() -> Run:
         iterator = feed.iterate(batches)
         work.start_over()
-        return timed(lambda steps: _fit(work, plan, iterator, steps))
+        return timed(functools.partial(_fit, name, work, plan, iterator))
 
     return Side(name, plan.global_batch_size, open_run)
 
@@ -48,14 +55,14 @@ class NoInterruption:
         """Goes on."""
 
 
-def _fit(work: Work, plan: loop.Plan, iterator: Iterator, steps: int) -> None:
+def _fit(name: str, work: Work, plan: loop.Plan, iterator: Iterator, steps: int) -> None:
     end = int(work.state.step.numpy()) + steps
 
     def on_steps(call: loop.Call) -> None:
         if call.step >= end:
             raise _DoneError
 
-    with contextlib.suppress(_DoneError):
+    try:
         loop.fit(
             plan=plan,
             state=work.state,
@@ -69,3 +76,7 @@ def _fit(work: Work, plan: loop.Plan, iterator: Iterator, steps: int) -> None:
             interruption=NoInterruption(),
             stops=(end,),
         )
+    except _DoneError:
+        pass
+    except RunError as error:  # its advice is for runs, which have checkpoints
+        raise compute.not_finite(name, f"step {int(work.state.step.numpy())}") from error

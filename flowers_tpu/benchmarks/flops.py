@@ -7,22 +7,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from flowers_tpu.benchmarks import peaks
 from flowers_tpu.errors import RequestError
-from flowers_tpu.generations import parse_slices
-
-# Dense bfloat16 products with float32 sums (float16 on those without bfloat16), FLOP/s, as NVIDIA's
-# data sheets have them; by how the device's name contains them, the longer names first.
-_GPU_PEAKS = {
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "A100": 312e12,
-    "A10G": 70e12,
-    "V100": 125e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "T4": 65e12,
-}
 
 # TensorFlow's profiler counts these forward, but has no figure for their gradients.
 _DEPTHWISE_GRADIENTS = (
@@ -38,7 +24,7 @@ def of_step(function: Callable, batch: dict) -> float:
     as TensorFlow leaves it out before it runs.
 
     Args:
-        function: of a (distributed) batch, with static shapes; what it returns is what it computes.
+        function: of a batch, with static shapes; what it returns is what it computes.
         batch: to trace it with.
     """
     graph = tf.function(function).get_concrete_function(batch).graph
@@ -57,22 +43,17 @@ def peak(kind: str, accelerator: str = "") -> float | None:
 
     Args:
         kind: of the device: `TPU`, `GPU` or `CPU`.
-        accelerator: name of a TPU slice as Google Cloud has it; '': asked of the environment.
+        accelerator: see `peaks.of_tpu`; '': what the environment names.
     """
     if kind == "TPU":
         with contextlib.suppress(RequestError):
-            return parse_slices(accelerator or os.environ.get("TPU_ACCELERATOR_TYPE", ""))[0].flops
+            return peaks.of_tpu(accelerator or os.environ.get("TPU_ACCELERATOR_TYPE", ""))
     if kind == "GPU":
         details = tf.config.experimental.get_device_details(
             tf.config.list_physical_devices(kind)[0]
         )
-        return gpu_peak(details.get("device_name", ""))
+        return peaks.of_gpu(details.get("device_name", ""))
     return None
-
-
-def gpu_peak(name: str) -> float | None:
-    """Returns the most FLOP/s of a GPU by its name; None where it is not known."""
-    return next((flops for part, flops in _GPU_PEAKS.items() if part in name), None)
 
 
 def _profile(graph: tf.Graph):

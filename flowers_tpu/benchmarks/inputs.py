@@ -8,18 +8,19 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from flowers_tpu import feed, parts
-from flowers_tpu.benchmarks import notebook
+from flowers_tpu.benchmarks import bench, notebook
 from flowers_tpu.benchmarks.rounds import Run, Side, timed
 from flowers_tpu.config import Config
 from flowers_tpu.data import records
 from flowers_tpu.training import loop
 
-# The project's ways of feeding a model: what a configuration is changed to.
+# The project's ways of feeding a model: what a configuration is changed to. Where the device
+# augments, that is not among what the input does.
 WAYS = {
-    "host": {"augment_on": "host", "cache": "none"},
-    "device": {"augment_on": "device", "cache": "none"},
-    "records": {"augment_on": "device", "cache": "records"},
-    "pixels": {"augment_on": "device", "cache": "pixels"},
+    "host augments": {"augment_on": "host", "cache": "none"},
+    "device augments": {"augment_on": "device", "cache": "none"},
+    "device augments, records cached": {"augment_on": "device", "cache": "records"},
+    "device augments, pixels cached": {"augment_on": "device", "cache": "pixels"},
 }
 _STEPS_AHEAD = 2
 _STEPS = 1_000_000  # of a plan: more than a turn takes
@@ -30,34 +31,40 @@ def sides(
 ) -> tuple[list[Side], dict[str, float]]:
     """Returns the sides to measure, and how long it took to fill each cache, seconds.
 
+    A cache or a notebook that does not fit into memory is left out, with a line that tells so.
+
     Args:
         config: resolved.
         strategy: whose replicas are fed.
         data: with the training split.
         with_notebook: whether the notebook's pipeline is one of them.
-
-    Raises:
-        RequestError: a cache or the notebook's shuffle buffer does not fit into memory.
     """
     photos = config.global_batch_size
     split = data.splits["train"]
-    found, filling = [], {}
-    if with_notebook:
-        dataset = notebook_dataset(config, split)
-        found.append(Side("notebook", photos, lambda: reader(strategy, dataset)))
     bare = decoded(split, photos)
-    found.append(Side("decode", photos, lambda: reader(strategy, bare)))
+    found = [Side("decode", photos, lambda: reader(strategy, bare))]
+    filling = {}
     for name, changes in WAYS.items():
-        begin = time.perf_counter()
-        batches = endless_batches(dataclasses.replace(config, **changes), strategy, data)
-        if changes["cache"] != "none":
-            filling[name] = time.perf_counter() - begin
-        found.append(Side(name, photos, functools.partial(reader, strategy, batches)))
+        begin, cache = time.perf_counter(), changes["cache"]
+        with bench.leaving_out(f"input, {name}"):
+            batches = endless_batches(dataclasses.replace(config, **changes), strategy, data)
+            found.append(Side(name, photos, functools.partial(reader, strategy, batches)))
+            if cache != "none":
+                filling[cache] = time.perf_counter() - begin
+    if with_notebook:
+        # Its turns come first, but it is asked for last: the caches have taken their memory.
+        with bench.leaving_out("input, notebook"):
+            dataset = notebook_dataset(config, split)
+            found.insert(0, Side("notebook", photos, lambda: reader(strategy, dataset)))
     return found, filling
 
 
 def endless_plan(config: Config, data: parts.Data) -> loop.Plan:
-    """The plan of a run with more steps than a turn takes, all of them fine-tuning."""
+    """The plan of a run with more steps than a turn takes, all of them fine-tuning.
+
+    Raises:
+        RequestError: there are fewer training photos than a global batch has.
+    """
     epochs = -(-_STEPS // max(1, data.splits["train"].size // config.global_batch_size))
     return parts.make_plan(dataclasses.replace(config, warmup_epochs=0, epochs=epochs), data)
 
@@ -65,9 +72,14 @@ def endless_plan(config: Config, data: parts.Data) -> loop.Plan:
 def endless_batches(
     config: Config, strategy: tf.distribute.Strategy, data: parts.Data, first_step: int = 0
 ) -> feed.Batches:
-    """The batches of a run that goes on for longer than a measurement; fills the cache."""
+    """The batches of a run that goes on for longer than a measurement; fills the cache.
+
+    Raises:
+        RequestError: the cache does not fit into memory, or see `endless_plan`.
+    """
+    plan = endless_plan(config, data)
     source = feed.train_source(config, data.splits["train"])
-    return feed.train_batches(config, strategy, source, endless_plan(config, data), first_step)
+    return feed.train_batches(config, strategy, source, plan, first_step)
 
 
 def notebook_dataset(config: Config, split: records.Split) -> tf.data.Dataset:
@@ -82,7 +94,7 @@ def notebook_dataset(config: Config, split: records.Split) -> tf.data.Dataset:
 
 
 def decoded(split: records.Split, batch_size: int) -> tf.data.Dataset:
-    """Parsed, decoded and batched, and nothing else: what no pipeline over JPEGs can beat."""
+    """Parsed, decoded whole and batched, and nothing else."""
 
     def example(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         parsed = records.parse(serialized)

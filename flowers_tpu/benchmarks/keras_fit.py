@@ -1,22 +1,29 @@
 """The same training by `model.compile` and `model.fit`: the only place of the package that does so.
 
-The model is Keras' own, dropout layers included, as a person would build it. Label smoothing, class
-weights, L2 and clipping are left out.
+The model is Keras' own, dropout layers included, as a person would build it.
 """
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from flowers_tpu.benchmarks.rounds import Side
 from flowers_tpu.config import Config
 from flowers_tpu.models import backbones
-from flowers_tpu.models.classifier import PRECISIONS
+from flowers_tpu.models.classifier import precision_policy
 from flowers_tpu.training import optimizers
 
 Dataset = tf.data.Dataset | tf.distribute.DistributedDataset
+
+# With which values of flags the training is the same; others are ignored.
+FOLLOWS = {
+    "batch_norm": ("per_replica", "frozen"),
+    "l2": (0.0,),
+    "clip_norm": (0.0,),
+    "label_smoothing": (0.0,),
+    "class_weights": ("none",),
+}
 
 
 def side(
@@ -49,7 +56,7 @@ def build(
         augment: see `feed.augment_on_device`.
         steps_per_execution: see `tf.keras.Model.compile`.
     """
-    with strategy.scope(), _policy(PRECISIONS[config.precision]):
+    with strategy.scope(), precision_policy(config.precision):
         images = tf.keras.Input((config.image_size,) * 2 + (3,), dtype=tf.uint8)
         mode = backbones.BACKBONES[config.backbone].preprocessing
         logits = _logits(config, backbones.preprocess(images, mode), num_classes)
@@ -64,7 +71,7 @@ def build_notebook(
     config: Config, strategy: tf.distribute.Strategy, num_classes: int, image_size: int
 ) -> tf.keras.Model:
     """Builds and compiles the model as the notebook does, for its batches of floats in [0, 1]."""
-    with strategy.scope(), _policy(PRECISIONS[config.precision]):
+    with strategy.scope(), precision_policy(config.precision):
         images = tf.keras.Input((image_size,) * 2 + (3,))
         model = tf.keras.Model(images, tf.nn.softmax(_logits(config, images, num_classes)))
         loss = tf.keras.losses.SparseCategoricalCrossentropy()
@@ -119,13 +126,3 @@ def _compile(model: tf.keras.Model, config: Config, loss, steps_per_execution: i
         weight_decay=config.weight_decay,
     )
     model.compile(optimizer, loss, ["accuracy"], steps_per_execution=steps_per_execution)
-
-
-@contextlib.contextmanager
-def _policy(name: str) -> Iterator[None]:
-    previous = tf.keras.mixed_precision.global_policy()
-    tf.keras.mixed_precision.set_global_policy(name)
-    try:
-        yield
-    finally:
-        tf.keras.mixed_precision.set_global_policy(previous)

@@ -15,7 +15,7 @@ from flowers_tpu.benchmarks import process
 from flowers_tpu.config import Config
 
 _BATCHES_AFTER = 32  # that are read when the shuffle buffer is full
-_STEPS = 8  # of training: from the first one on, memory is as it stays
+_STEPS = 3  # of training: from the first one on, memory is as it stays
 
 
 def peak(work: str, config: Config) -> dict[str, float]:

@@ -2,13 +2,20 @@
 
 import dataclasses
 
+from flowers_tpu.benchmarks import peaks
 from flowers_tpu.config import knob
 from flowers_tpu.errors import RequestError
 
 MEASURES = ("step", "input", "loop", "evaluation", "startup", "checkpoints", "memory", "resume")
 PRECISIONS = ("float32", "bfloat16")
-SIDES = ("keras_fit", "notebook", "torch")
-_DEFAULT = MEASURES[:-1]  # `resume` writes a data set as large as the competition's
+SWEEPS = ("replicas_sweep", "precision_sweep", "image_size_sweep", "batch_sweep")
+# What there is to measure against, and which measures do.
+SIDES = {
+    "keras_fit": ("step", "loop"),
+    "notebook": ("input", "loop", "memory"),
+    "torch": ("step",),
+}
+_DEFAULT = MEASURES[:-1]  # `resume` is of interest where the order of the photos is worked on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,16 +26,18 @@ class Options:
         ",".join(_DEFAULT),
         "Benchmark",
         "What to measure: step (training and forward passes on data already on the device), input "
-        "(alone), loop (end to end), evaluation (of a whole split), startup (time to the first "
-        "step), checkpoints, memory (of a process), resume (time to the first batch at both ends "
-        "of an epoch).",
+        "(alone), loop (end to end), evaluation (of a whole split), startup (of scripts/train.py, "
+        "up to its first step), checkpoints, memory (of a process), resume (time to the first "
+        "batch at both ends of an epoch). Every replica takes part in every step: steps/s per "
+        "replica are the steps/s, and images/s per replica the images/s over the replicas. "
+        "memory and resume write --many_photos to a temporary folder.",
     )
     against: str = knob(
         "",
         "Benchmark",
         "What to measure it against in the same rounds: keras_fit (compile and fit of the same "
-        "model), notebook (the Kaggle notebook's input, and its fit), torch (the same network in "
-        "PyTorch).",
+        "model; in step and loop), notebook (the Kaggle notebook's input, and its fit; in input, "
+        "loop and memory), torch (the same network in PyTorch; in step).",
     )
     torch_python: str = knob(
         "python", "Benchmark", "Python interpreter of an environment that has PyTorch."
@@ -49,7 +58,7 @@ class Options:
     accelerator: str = knob(
         "",
         "Benchmark",
-        "The TPU slice, as v3-8, to work out the fraction of its peak; empty: as the environment "
+        "The TPU, as v5e or v3-8, to work out the fraction of its peak; empty: as the environment "
         "names it.",
     )
     many_photos: int = knob(
@@ -70,10 +79,20 @@ class Options:
 
     def __post_init__(self) -> None:
         _check_list("measure", self.measures, MEASURES)
-        _check_list("against", self.sides, SIDES)
+        _check_list("against", self.sides, tuple(SIDES))
         _check_list("precision_sweep", self.precisions, PRECISIONS)
         for flag in ("replicas_sweep", "image_size_sweep", "batch_sweep"):
             numbers(flag, getattr(self, flag))
+        if not self.measures and not self.sweeps:
+            raise RequestError(f"--measure: names nothing; there are: {', '.join(MEASURES)}")
+        for side in self.sides:
+            if not set(SIDES[side]) & set(self.measures):
+                raise RequestError(
+                    f"--against={side}: is not met in --measure={self.measure}, but in "
+                    f"{', '.join(SIDES[side])}; add one of these, or leave it out"
+                )
+        if self.accelerator:
+            peaks.of_tpu(self.accelerator)
         for flag in ("rounds", "many_photos"):
             if getattr(self, flag) < 1:
                 raise RequestError(f"--{flag}={getattr(self, flag)}: must be at least 1")
@@ -86,6 +105,11 @@ class Options:
     def measures(self) -> list[str]:
         """What to measure."""
         return _items(self.measure)
+
+    @property
+    def sweeps(self) -> list[str]:
+        """Flags of the sweeps that are asked for."""
+        return [flag for flag in SWEEPS if _items(getattr(self, flag))]
 
     @property
     def precisions(self) -> list[str]:
@@ -113,7 +137,7 @@ def numbers(flag: str, text: str) -> list[int]:
 
 
 def _items(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
+    return list(dict.fromkeys(item.strip() for item in text.split(",") if item.strip()))
 
 
 def _check_list(flag: str, items: list[str], known: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ _BAR = 0.32  # inches
 _HEAD = 0.9  # inches of a panel's title and axis
 
 
-def draw(rows: Sequence[Row]) -> Figure | None:
+def draw(rows: Sequence[Row], footer: str) -> Figure | None:
     """Draws medians as bars, with the quartiles; None where there is nothing to compare."""
     panels = _panels(rows)
     if not panels:
@@ -39,6 +39,7 @@ def draw(rows: Sequence[Row]) -> Figure | None:
             0, 1.12 * max(median + more for median, more in zip(medians, above, strict=True))
         )
         axis.set_title(style.plain(f"{members[0].group}, {unit}"), loc="left", fontsize=11)
+    drawn.supxlabel(style.plain(footer), x=0.01, ha="left", fontsize=8, color=style.GREY)
     return drawn
 
 

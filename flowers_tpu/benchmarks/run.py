@@ -1,5 +1,6 @@
 """What `scripts/benchmark.py` calls: measures one thing after the other, and tells the results."""
 
+import contextlib
 import dataclasses
 import gc
 import os
@@ -7,7 +8,7 @@ import os
 import tensorflow as tf
 
 from flowers_tpu import distribution, files, parts, progress, quiet, run_directory
-from flowers_tpu.benchmarks import measures, plot, results, table, torch_side
+from flowers_tpu.benchmarks import measures, plot, results, scaling, table, torch_side
 from flowers_tpu.benchmarks.bench import Bench
 from flowers_tpu.benchmarks.options import Options, numbers
 from flowers_tpu.benchmarks.results import Row
@@ -18,9 +19,13 @@ from flowers_tpu.models.backbones import check_backbone
 from flowers_tpu.reports import style
 from flowers_tpu.run_directory import RunDirectory
 
+_PICTURE = "benchmark.png"
+
 
 def benchmark(given: Config, **options) -> None:
     """Measures the program on a configuration, and prints and writes what came of it.
+
+    The files are written anew after each measure: what ends it early costs only the one it is at.
 
     Args:
         given: of the run to measure.
@@ -33,42 +38,71 @@ def benchmark(given: Config, **options) -> None:
     check_backbone(given.backbone, image_size=given.image_size, alpha=given.alpha)
     before = table.read_json(options.compare_to) if options.compare_to else None
     folder = _output_folder(options, given)
-    bench = _prepare(given, options)
-    about = _about(bench)
     rows: list[Row] = []
-    for measure in (*(measures.BY_NAME[name] for name in options.measures), measures.sweeps):
-        found = measure(bench)
-        for line in table.lines(found):
-            progress.say(line)
-        rows += found
-        gc.collect()  # models are full of cycles, and would be there beside the next ones
-    written = _write(folder, rows, about)
-    if before is not None:
+    with contextlib.ExitStack() as contexts:
+        bench = _prepare(given, options, contexts)
+        about = _about(bench)
+        for measure in measures.chosen(options):
+            found = measure(bench)
+            for line in table.lines(found):
+                progress.say(line)
+            rows += found
+            written = _write(folder, rows, about)
+            gc.collect()  # models are full of cycles, and would be there beside the next ones
+    if before:
         progress.say(f"\nCompared with {options.compare_to}:")
-        for line in table.comparison_lines(results.changes(rows, before)):
+        earlier, about_earlier = before
+        for line in table.difference_lines(about_earlier, about):
+            progress.say(line)
+        for line in table.comparison_lines(results.changes(rows, earlier)):
             progress.say(line)
     progress.say(f"\nIn {folder}: {', '.join(written)}")
 
 
-def _prepare(given: Config, options: Options) -> Bench:
+def _prepare(given: Config, options: Options, contexts: contextlib.ExitStack) -> Bench:
+    # Else TensorFlow takes all of a GPU's memory, and none is left for the processes of measures.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if counts := numbers("replicas_sweep", options.replicas_sweep):
         # The CPU can be split once only, before anything else asks for devices.
         with quiet.without_chatter():
             distribution.choose_devices(replicas=max(*counts, given.replicas))
     devices = parts.choose_devices(given)
     config = parts.resolve(given, devices)
+    scaling.check(config, options)
     if "torch" in options.sides:
-        torch_side.check(options.torch_python, config)
+        torch_side.check(options.torch_python, config, devices.kind)
     there = records.LABELED_SPLITS
     if not tf.io.gfile.isdir(files.join(parts.data_folder(config), "val")):
         there = ("train",)
-    return Bench(config, options, devices, parts.load_data(config, there))
+    data = parts.load_data(config, there)
+    _check_data(config, options, data)
+    return Bench(config, options, devices, data, contexts)
+
+
+def _check_data(config: Config, options: Options, data: parts.Data) -> None:
+    """Raises RequestError where measures would fail on this data set."""
+    split, batch_size = data.splits["train"], config.global_batch_size
+    if {"input", "loop", "startup", "memory"} & set(options.measures):
+        parts.make_plan(config, data)  # refuses fewer photos than a global batch has
+    if {"memory", "resume"} & set(options.measures) and options.many_photos < batch_size:
+        raise RequestError(
+            f"--many_photos={options.many_photos}: is below the global batch of {batch_size}; give "
+            "at least as many"
+        )
+    if "notebook" in options.sides and split.photo_size != config.image_size:
+        raise RequestError(
+            f"--against=notebook: its network sees photos as they are, here of {split.photo_size} "
+            f"px, but --image_size={config.image_size}; use --image_size={split.photo_size}, or "
+            "photos of the other size"
+        )
 
 
 def _about(bench: Bench) -> dict:
     """What is to be known about the results; prints the gist of it."""
     config, devices = bench.config, bench.devices
     environment = run_directory.environment(devices.kind, devices.replicas)
+    if "torch" in bench.options.sides:
+        environment["packages"]["torch"] = torch_side.version(bench.options.torch_python)
     progress.say(
         f"{config.backbone}, {config.image_size} px, {config.precision}; "
         f"{distribution.describe(devices)}, global batch {config.global_batch_size}; "
@@ -83,9 +117,15 @@ def _about(bench: Bench) -> dict:
 
 def _write(folder: str, rows: list[Row], about: dict) -> list[str]:
     """Writes the results; returns the names of the files."""
-    contents = {"benchmark.json": table.as_json(rows, about), "benchmark.csv": table.as_csv(rows)}
-    if drawn := plot.draw(rows):
-        contents["benchmark.png"] = style.png(drawn)
+    contents = {
+        "benchmark.json": table.as_json(rows, about),
+        "benchmark.csv": table.as_csv(rows, about),
+    }
+    footer = ", ".join(f"{name} {value}" for name, value in table.origin(about).items())
+    if drawn := plot.draw(rows, footer):
+        contents[_PICTURE] = style.png(drawn)
+    elif tf.io.gfile.exists(files.join(folder, _PICTURE)):
+        tf.io.gfile.remove(files.join(folder, _PICTURE))  # of an earlier benchmark
     for name, content in contents.items():
         files.write_atomically(files.join(folder, name), content)
     return list(contents)

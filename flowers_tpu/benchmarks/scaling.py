@@ -1,14 +1,79 @@
 """How speed changes with the number of replicas, precision, size of the photos, and batch."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from flowers_tpu import distribution, parts
-from flowers_tpu.benchmarks import compute, results
+from flowers_tpu.benchmarks import compute, results, rounds
+from flowers_tpu.benchmarks.bench import Bench
+from flowers_tpu.benchmarks.options import Options, numbers
 from flowers_tpu.benchmarks.results import Row
 from flowers_tpu.benchmarks.rounds import Side
 from flowers_tpu.config import Config
 from flowers_tpu.errors import RequestError
+from flowers_tpu.models.backbones import check_backbone
+
+
+def check(config: Config, options: Options) -> None:
+    """Checks what is asked for before anything is measured.
+
+    Args:
+        config: resolved.
+        options: with the sweeps.
+
+    Raises:
+        RequestError: a number of replicas does not divide the total, or the model cannot be built
+            for a size.
+    """
+    if counts := numbers("replicas_sweep", options.replicas_sweep):
+        replica_batches(config.batch_size_per_replica, counts, constant="in total")
+    for size in numbers("image_size_sweep", options.image_size_sweep):
+        try:
+            check_backbone(config.backbone, image_size=size, alpha=config.alpha)
+        except RequestError as error:
+            raise RequestError(f"--image_size_sweep={options.image_size_sweep}: {error}") from error
+
+
+def replicas_sweep(bench: Bench) -> list[Row]:
+    """Training steps by the number of CPU replicas: with a batch for each, then one for all."""
+    config, found = bench.config, []
+    counts = numbers("replicas_sweep", bench.options.replicas_sweep)
+    for constant in ("per replica", "in total"):
+        batches = replica_batches(config.batch_size_per_replica, counts, constant=constant)
+        sides = replica_sides(config, bench.data, batches)
+        group = f"CPU replicas, batch constant {constant}"
+        found += replica_rows(group, bench.rates(group, list(sides.values())), sides)
+    return found
+
+
+def precision_sweep(bench: Bench) -> list[Row]:
+    """Training steps by precision."""
+    precisions = bench.options.precisions
+    sides = precision_sides(bench.config, bench.strategy, bench.data, precisions)
+    rates = bench.rates("precision", sides)
+    found = results.rows("precision", "images/s", rates)
+    return found + results.ratios("precision", rates, precisions[0])
+
+
+def image_size_sweep(bench: Bench) -> list[Row]:
+    """Training steps by the size of the photos."""
+    sizes = numbers("image_size_sweep", bench.options.image_size_sweep)
+    sides = size_sides(bench.config, bench.strategy, bench.data, sizes)
+    return cost_rows("image size", bench.rates("image size", sides), sides)
+
+
+def batch_sweep(bench: Bench) -> list[Row]:
+    """Training steps by the photos of a replica's batch."""
+    batches = numbers("batch_sweep", bench.options.batch_sweep)
+    sides = batch_sides(bench.config, bench.strategy, bench.data, batches)
+    return cost_rows("batch per replica", bench.rates("batch per replica", sides), sides)
+
+
+# By their flags.
+SWEEPS: dict[str, Callable[[Bench], list[Row]]] = {
+    function.__name__: function
+    for function in (replicas_sweep, precision_sweep, image_size_sweep, batch_sweep)
+}
 
 
 def replica_batches(batch_size: int, counts: Sequence[int], *, constant: str) -> dict[int, int]:
@@ -79,16 +144,21 @@ def precision_sides(
 def replica_rows(
     group: str, rates: Mapping[str, Sequence[float]], sides: Mapping[int, Side]
 ) -> list[Row]:
-    """Photos/s, steps/s per replica, and what is left of the speed of the fewest replicas.
+    """Photos/s, steps/s per replica, and how efficient more replicas are than the fewest.
 
-    The replicas share the cores of one machine, so without any loss photos/s would stay the same.
+    Every replica takes part in every step, so each does as many steps/s as all of them do together.
+    The replicas share the cores of one machine: without a loss photos/s would stay the same, and
+    the efficiency, photos/s over those of the fewest replicas, would be 1.
     """
     found = results.rows(group, "images/s", rates)
-    for count, side in sides.items():
-        each = [rate / side.photos_per_step / count for rate in rates[side.name]]
+    for side in sides.values():
+        each = [rate / side.photos_per_step for rate in rates[side.name]]
         found.append(Row(group, side.name, "steps/s per replica", tuple(each)))
-    base = replicas(min(sides))
-    return found + results.ratios(group, rates, base)
+    fewest = rates[replicas(min(sides))]
+    for side in list(sides.values())[1:]:
+        each = rounds.per_round(lambda rate, base: rate / base, rates[side.name], fewest)
+        found.append(Row(group, f"efficiency, {side.name}", "x", tuple(each)))
+    return found
 
 
 def cost_rows(group: str, rates: Mapping[str, Sequence[float]], sides: Sequence[Side]) -> list[Row]:

@@ -16,6 +16,16 @@ from flowers_tpu.errors import RequestError, RunError
 NETWORKS = ("vgg16", "mobilenet_v2", "small_cnn", "tiny")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("float32", "bfloat16")
+# With which values of flags the training is the same; others are ignored.
+FOLLOWS = {
+    "dropout": (0.0,),
+    "batch_norm": ("per_replica", "synchronized"),  # of one replica they are one
+    "l2": (0.0,),
+    "clip_norm": (0.0,),
+    "label_smoothing": (0.0,),
+    "class_weights": ("none",),
+    "augment_on": ("host",),
+}
 
 _WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "torch_worker.py")
 _FLAGS = (
@@ -57,13 +67,9 @@ def worker(python: str, config: Config, num_classes: int) -> Iterator[Worker]:
 
     Args:
         python: an interpreter that has PyTorch.
-        config: resolved.
+        config: resolved, and found good by `check`.
         num_classes: number of logits.
-
-    Raises:
-        RequestError: the interpreter has no PyTorch, or the flags want what is not written for it.
     """
-    check(python, config)
     request = {name: getattr(config, name) for name in _FLAGS}
     request |= {"num_classes": num_classes, "batch_size": config.batch_size_per_replica}
     with (
@@ -82,8 +88,17 @@ def worker(python: str, config: Config, num_classes: int) -> Iterator[Worker]:
             process.kill()
 
 
-def check(python: str, config: Config) -> None:
-    """Raises RequestError where PyTorch cannot be measured so."""
+def check(python: str, config: Config, kind: str) -> None:
+    """Checks that PyTorch can be measured beside this.
+
+    Args:
+        python: an interpreter that has PyTorch.
+        config: resolved.
+        kind: of the device that runs it here: `TPU`, `GPU` or `CPU`.
+
+    Raises:
+        RequestError: the interpreter has no PyTorch, or the flags want what is not written for it.
+    """
     for flag, value, known in (
         ("backbone", config.backbone, NETWORKS),
         ("optimizer", config.optimizer, OPTIMIZERS),
@@ -93,12 +108,31 @@ def check(python: str, config: Config) -> None:
                 f"--against=torch: --{flag}={value} is not written in PyTorch here; there are: "
                 f"{', '.join(known)}"
             )
+    if kind == "TPU":
+        raise RequestError("--against=torch: would train beside the TPU, on the CPU; leave it out")
     if config.global_batch_size != config.batch_size_per_replica:
-        raise RequestError("--against=torch: compares one replica; leave --replicas out")
+        replicas = config.global_batch_size // config.batch_size_per_replica
+        raise RequestError(
+            f"--against=torch: trains on one device, but here are {replicas} replicas; run on one "
+            "(without --replicas; of several GPUs by CUDA_VISIBLE_DEVICES=0)"
+        )
+    version(python)
+
+
+@functools.cache
+def version(python: str) -> str:
+    """Asks an interpreter for the version of its PyTorch.
+
+    Raises:
+        RequestError: it has none.
+    """
     if not shutil.which(python):
         raise RequestError(f"--torch_python={python}: no such program")
     asked = subprocess.run(
-        [python, "-c", "import torch"], capture_output=True, text=True, check=False
+        [python, "-c", "import torch; print(torch.__version__)"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["no message"])[-1]
@@ -106,6 +140,7 @@ def check(python: str, config: Config) -> None:
             f"--torch_python={python}: cannot import torch ({reason}); make an environment with "
             "`pip install torch` and give its interpreter"
         )
+    return asked.stdout.strip()
 
 
 def sides(worker: Worker, photos_per_step: int) -> list[Side]:

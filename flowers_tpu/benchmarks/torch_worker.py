@@ -10,6 +10,7 @@ that is written tells the version. Nothing of the package is imported: it is ano
 
 import contextlib
 import json
+import os
 import sys
 import time
 
@@ -74,12 +75,19 @@ class Trainer:
 def main(request: str) -> None:
     """Answers requests until standard input ends."""
     request, trainers = json.loads(request), {}
+    torch.set_num_threads(_usable_processors())  # as many as TensorFlow takes
     print(torch.__version__, flush=True)
     for line in sys.stdin:
         precision, steps = line.split()
         if precision not in trainers:
             trainers[precision] = Trainer(request, precision)
         print(trainers[precision].seconds(int(steps)), flush=True)
+
+
+def _usable_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def build_classifier(
     if not 0 <= dropout < 1:
         raise RequestError(f"--dropout={dropout:g} must be at least 0 and below 1.")
 
-    with _policy(PRECISIONS[precision]), _seeded(seed), _statistics_of_first_replica():
+    with precision_policy(precision), _seeded(seed), _statistics_of_first_replica():
         network = build_backbone(backbone, image_size=image_size, alpha=alpha)
         network = clone_with_rules(
             network,
@@ -93,6 +93,21 @@ def build_classifier(
         head = _build_head(pooled.shape[-1], num_classes, dropout)
         model = tf.keras.Model(images, head(features(images)), name="classifier")
     return Classifier(model, features, head)
+
+
+@contextlib.contextmanager
+def precision_policy(precision: str) -> Iterator[None]:
+    """The global mixed-precision policy, for a while: builders of backbones take no other.
+
+    Args:
+        precision: one of `PRECISIONS`.
+    """
+    previous = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(PRECISIONS[precision])
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(previous)
 
 
 def batch_norm_statistics(model: tf.keras.Model) -> list[tf.Variable]:
@@ -194,17 +209,6 @@ def _flatten(model: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:
             yield from _flatten(layer)
         else:
             yield layer
-
-
-@contextlib.contextmanager
-def _policy(name: str) -> Iterator[None]:
-    """The global mixed-precision policy, for a while: builders of backbones take no other."""
-    previous = tf.keras.mixed_precision.global_policy()
-    tf.keras.mixed_precision.set_global_policy(name)
-    try:
-        yield
-    finally:
-        tf.keras.mixed_precision.set_global_policy(previous)
 
 
 @contextlib.contextmanager

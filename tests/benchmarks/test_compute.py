@@ -1,34 +1,15 @@
 import math
+import types
 
 import numpy as np
-import photos
 import pytest
 import tensorflow as tf
+from benchmarking import BATCH, SIZE, make_work, resolved
 
 from flowers_tpu import parts
-from flowers_tpu.benchmarks import compute, end_to_end, evaluating, inputs, keras_fit, scaling
-from flowers_tpu.config import Config
-from flowers_tpu.distribution import Devices
-from flowers_tpu.errors import RequestError, RunError
-
-SIZE, BATCH = 32, 8
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return photos.write_data_set(tmp_path_factory.mktemp("steps") / "d", train=20, val=9)
-
-
-def resolved(folder, strategy, **flags):
-    flags = {"backbone": "tiny", "weights": "none", "image_size": SIZE, **flags}
-    config = Config(data_dir=str(folder), global_batch_size=BATCH, **flags)
-    return parts.resolve(config, Devices(strategy, "CPU", strategy.num_replicas_in_sync))
-
-
-def make_work(folder, strategy=None, **flags):
-    strategy = strategy or tf.distribute.get_strategy()
-    config = resolved(folder, strategy, **flags)
-    return compute.make_work(config, strategy, parts.load_data(config))
+from flowers_tpu.benchmarks import compute, end_to_end, evaluating, inputs, keras_fit, rounds
+from flowers_tpu.data import augment
+from flowers_tpu.errors import RunError
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +67,93 @@ def test_inference_changes_nothing(work):
     np.testing.assert_array_equal(weights(work.state.classifier.model), before)
 
 
-def test_steps_that_are_not_finite_are_not_timed(work):
+def make_bad_work(folder, **flags):
+    work = make_work(folder, **flags)
     kernel = work.state.classifier.head.trainable_variables[0]
-    before = kernel.numpy()
     kernel.assign(tf.fill(kernel.shape, math.nan))
+    return work
+
+
+def test_steps_that_are_not_finite_are_not_timed(folder):
+    work = make_bad_work(folder)
     with pytest.raises(RunError, match="train: loss or gradients are not finite"):
         compute.train_side(work, "train", "finetune", 4).open()(4)
-    kernel.assign(before)
+
+
+@pytest.mark.parametrize("on_nan", ["stop", "skip"])
+def test_a_loop_whose_steps_are_not_finite_is_not_timed(folder, on_nan):
+    work = make_bad_work(folder, on_nan=on_nan)
+    batches = inputs.endless_batches(work.config, work.strategy, parts.load_data(work.config))
+    run = end_to_end.side(work, "the loop", batches).open()
+    with pytest.raises(RunError, match=r"the loop: .* not finite \(step 0\); a lower --learning_"):
+        run(3)
+
+
+@pytest.mark.parametrize(
+    "call_seconds, step_seconds, counts, found",
+    [
+        (0.0, 0.3, [1, 1, 3], 3),  # not the four that would take more than the second
+        (0.01, 0.003, [1, 1, 76, 319], 329),  # what a call costs is shared by its steps
+        (0.0, 50.0, [1, 1], 1),
+    ],
+)
+def test_a_call_has_as_many_steps_as_one_of_the_loop(
+    folder, monkeypatch, call_seconds, step_seconds, counts, found
+):
+    now, done = [0.0], []
+
+    def run(steps):
+        now[0] += call_seconds + steps * step_seconds + (0 if done else 20)  # the first compiles
+        done.append(steps)
+
+    clock = types.SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(compute.pacing, "time", clock)
+    side = rounds.Side("trial", BATCH, lambda: run)
+    monkeypatch.setattr(compute, "train_side", lambda *_: side)
+    work = types.SimpleNamespace(config=resolved(folder, tf.distribute.get_strategy()))
+    assert compute.steps_per_call(work) == found
+    assert done == counts
+
+
+def test_a_call_has_the_steps_that_are_asked_for(work):
+    assert compute.steps_per_call(work) == 3
+
+
+def test_the_forward_pass_augments_only_where_the_warm_up_beside_it_does(folder, monkeypatch):
+    work = make_work(folder, augment_on="device")
+    seen = []
+
+    def augmented(images, draws):
+        seen.append((images.shape, draws.shape))
+        return images
+
+    monkeypatch.setattr(compute.feed, "augment_on_device", lambda config: augmented)
+    assert compute.forward_side(work, "forward", 2).open()(1) > 0
+    assert not seen
+    assert compute.forward_side(work, "like the warm-up", 2, augmented=True).open()(1) > 0
+    assert seen == [((BATCH, SIZE, SIZE, 3), (BATCH, augment.NUM_DRAWS))]
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_flops_of_a_photo_are_the_same_on_any_number_of_replicas(
+    folder, make_strategy, replicas
+):
+    data = parts.load_data(resolved(folder, tf.distribute.get_strategy()), ("train",))
+    alone = make_work(folder, global_batch_size=4)
+    assert compute.of_one_replica(alone, data) is alone
+    work = make_work(folder, make_strategy(replicas), global_batch_size=4 * replicas)
+    one = compute.of_one_replica(work, data)
+    assert one.strategy.num_replicas_in_sync == 1 and one.plan.global_batch_size == 4
+    assert compute.train_flops(one) == compute.train_flops(alone)
+    assert compute.forward_flops(one) == compute.forward_flops(alone)
+    # The convolution and the head, by hand, and what is done to each element.
+    by_hand = 2 * 27 * 16 * 16 * 8 + 2 * 8 * 3
+    assert compute.forward_flops(one) == pytest.approx(by_hand, rel=0.1)
+
+
+def test_the_flops_of_a_photo_are_the_networks_without_augmentation(folder):
+    on_host, on_device = (make_work(folder, augment_on=place) for place in ("host", "device"))
+    assert compute.train_flops(on_device) == compute.train_flops(on_host)
 
 
 def test_the_loop_goes_on_over_epochs_for_the_steps_asked_for(work):
@@ -177,52 +238,3 @@ def test_fit_gets_the_photos_that_the_device_augments(folder):
     model = keras_fit.build(work.config, work.strategy, 3, augment=augment)
     keras_fit.side("fit", model, BATCH, work.batches).open()(1)
     assert set(seen) == {((BATCH, SIZE, SIZE, 3), work.resident.batch["draws"].shape)}
-
-
-def test_replicas_share_the_work_or_each_has_its_own():
-    assert scaling.replica_batches(16, [1, 2, 8], constant="per replica") == {1: 16, 2: 16, 8: 16}
-    assert scaling.replica_batches(16, [1, 2, 8], constant="in total") == {1: 128, 2: 64, 8: 16}
-    with pytest.raises(RequestError, match="3 replicas do not divide the global batch of 64"):
-        scaling.replica_batches(16, [1, 3, 4], constant="in total")
-
-
-def test_rows_of_a_sweep_over_replicas(folder):
-    config = resolved(folder, tf.distribute.get_strategy(), steps_per_loop=1)
-    data = parts.load_data(config, ("train",))
-    sides = scaling.replica_sides(config, data, {1: 8, 2: 4})
-    assert {count: side.photos_per_step for count, side in sides.items()} == {1: 8, 2: 8}
-    rates = {"1 replica": [80.0, 160.0], "2 replicas": [40.0, 120.0]}
-    found = {row.key[1:]: row.values for row in scaling.replica_rows("g", rates, sides)}
-    assert found["2 replicas", "images/s"] == (40.0, 120.0)
-    assert found["1 replica", "steps/s per replica"] == (10.0, 20.0)
-    assert found["2 replicas", "steps/s per replica"] == (2.5, 7.5)
-    assert found["2 replicas / 1 replica", "x"] == (0.5, 0.75)
-
-
-def test_rows_of_a_sweep_over_batches(folder):
-    config = resolved(folder, tf.distribute.get_strategy(), steps_per_loop=1)
-    data = parts.load_data(config, ("train",))
-    sides = scaling.batch_sides(config, tf.distribute.get_strategy(), data, [4, 16])
-    rates = {"batch 4": [40.0], "batch 16": [80.0]}
-    found = {row.key[1:]: row.values for row in scaling.cost_rows("g", rates, sides)}
-    assert found["batch 4", "steps/s"] == (10.0,)
-    assert found["batch 16", "steps/s"] == (5.0,)
-    assert found["cost of a photo: batch 16 / cost of a photo: batch 4", "x"] == (0.5,)
-
-
-def test_sizes_and_precisions_are_what_the_model_gets(folder, monkeypatch):
-    monkeypatch.setattr(scaling.compute, "train_side", lambda work, name, *_: (name, work))
-    config = resolved(folder, tf.distribute.get_strategy(), steps_per_loop=1)
-    strategy, data = tf.distribute.get_strategy(), parts.load_data(config, ("train",))
-    works = dict(
-        [
-            *scaling.size_sides(config, strategy, data, [32, 64]),
-            *scaling.precision_sides(config, strategy, data, ["float32", "bfloat16"]),
-        ]
-    )
-    assert list(works) == ["32 px", "64 px", "float32", "bfloat16"]
-    assert works["32 px"].resident.batch["image"].shape == (BATCH, 32, 32, 3)
-    assert works["64 px"].resident.batch["image"].shape == (BATCH, 64, 64, 3)
-    for name in ("float32", "bfloat16"):
-        network = works[name].state.classifier.features.get_layer("tiny")
-        assert network.output.dtype == name

@@ -11,6 +11,11 @@ def test_lists_are_taken_apart():
     assert chosen.sides == ["torch"]
     assert chosen.precisions == ["bfloat16", "float32"]
     assert options.numbers("batch_sweep", "16, 4,8,4") == [4, 8, 16]
+    assert Options(measure="step,step").measures == ["step"]
+    assert Options(measure="", batch_sweep="4", precision_sweep="float32").sweeps == [
+        "precision_sweep",
+        "batch_sweep",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -18,6 +23,13 @@ def test_lists_are_taken_apart():
     [
         ({"measure": "step,lop"}, "--measure=lop: is unknown; there are: step, input"),
         ({"against": "jax"}, "--against=jax: is unknown; there are: keras_fit"),
+        ({"measure": " ,"}, "--measure: names nothing; there are: step, input"),
+        (
+            {"measure": "step,startup", "against": "keras_fit,notebook"},
+            "--against=notebook: is not met in --measure=step,startup, but in input, loop, memory",
+        ),
+        ({"measure": "loop", "against": "torch"}, "--against=torch: is not met .* but in step;"),
+        ({"accelerator": "v33"}, "--accelerator=v33: is unknown; there are: v2"),
         ({"precision_sweep": "float16"}, "--precision_sweep=float16: is unknown"),
         ({"replicas_sweep": "1,two"}, "--replicas_sweep=1,two: .* found two"),
         ({"batch_sweep": "0,1"}, "--batch_sweep=0,1: .* found 0"),

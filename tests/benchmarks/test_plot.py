@@ -11,7 +11,8 @@ def test_a_panel_for_every_group_of_speeds_and_times():
         Row("start", "imports", "s", (3.0,)),
         Row("start", "building", "s", (2.0,)),
     ]
-    drawn = plot.draw(rows)
+    drawn = plot.draw(rows, "commit abc, $TensorFlow$ 2.21")
+    assert drawn.get_supxlabel() == r"commit abc, \$TensorFlow\$ 2.21"
     assert [axis.get_title(loc="left") for axis in drawn.axes] == ["input, images/s", "start, s"]
     first, second = drawn.axes
     assert [bar.get_width() for bar in first.patches] == [200.0, 60.0]
@@ -23,4 +24,4 @@ def test_a_panel_for_every_group_of_speeds_and_times():
 
 
 def test_nothing_to_compare_is_no_picture():
-    assert plot.draw([Row("loop", "alone", "images/s", (1.0,))]) is None
+    assert plot.draw([Row("loop", "alone", "images/s", (1.0,))], "") is None

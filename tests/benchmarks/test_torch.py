@@ -33,7 +33,6 @@ def fake(tmp_path, monkeypatch):
     path = tmp_path / "worker.py"
     path.write_text(WORKER)
     monkeypatch.setattr(torch_side, "_WORKER", str(path))
-    monkeypatch.setattr(torch_side, "check", lambda python, config: None)
 
 
 def test_the_other_process_tells_the_seconds(fake):
@@ -61,7 +60,7 @@ def test_its_end_is_told_by_its_last_words(fake):
     [
         (sys.executable, {"backbone": "resnet50"}, "--backbone=resnet50 is not written in PyTorch"),
         (sys.executable, {"optimizer": "lamb"}, "--optimizer=lamb is not written in PyTorch"),
-        (sys.executable, {"batch_size_per_replica": 2}, "compares one replica"),
+        (sys.executable, {"batch_size_per_replica": 2}, "on one device, but here are 2 replicas"),
         ("/no/python", {}, "--torch_python=/no/python: no such program"),
         ("false", {}, "--torch_python=false: cannot import torch"),
     ],
@@ -69,7 +68,20 @@ def test_its_end_is_told_by_its_last_words(fake):
 def test_what_cannot_be_compared_is_refused(python, changes, message):
     config = Config(**{**vars(CONFIG), **changes})
     with pytest.raises(RequestError, match=message):
-        torch_side.check(python, config)
+        torch_side.check(python, config, "CPU")
+
+
+def test_pytorch_is_not_compared_with_a_tpu():
+    with pytest.raises(RequestError, match="--against=torch: would train beside the TPU"):
+        torch_side.check(sys.executable, CONFIG, "TPU")
+
+
+def test_the_version_of_pytorch_is_asked_for(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 2.5.0\n")
+    python.chmod(0o755)
+    assert torch_side.version(str(python)) == "2.5.0"
+    torch_side.check(str(python), CONFIG, "CPU")
 
 
 @pytest.mark.parametrize("backbone, alpha", [(n, 1.0) for n in torch_side.NETWORKS] + [
