@@ -86,7 +86,8 @@ class Board:
             self._add("train", Event(summary=table))
         for row in history:
             for split, values in epoch_values(row, times.get(row["epoch"], {})).items():
-                if row["step"] not in self._shown[split]["epoch/loss"]:
+                # Unlike a loss, an accuracy is never NaN, which would not be shown.
+                if row["step"] not in self._shown[split]["epoch/accuracy"]:
                     self._add_scalars(split, row["step"], "epoch", values)
         self._flush()
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from flowers_tpu import progress
 from flowers_tpu.config import Config
-from flowers_tpu.errors import RequestError
+from flowers_tpu.errors import RequestError, RunError
 from flowers_tpu.reports import compare, style
 from flowers_tpu.run_directory import RunDirectory
 
@@ -26,7 +26,7 @@ def compare_runs(paths: list[str], output: str, overwrite: bool) -> None:
 
     Raises:
         RequestError: there is just one run, one is given twice, a folder is not a run's, or
-            `output` exists.
+            `output` exists or cannot be written.
     """
     if len(paths) < 2:
         raise RequestError(f"expected at least two runs to compare, found only {paths[0]}")
@@ -38,13 +38,24 @@ def compare_runs(paths: list[str], output: str, overwrite: bool) -> None:
     if tf.io.gfile.exists(output) and not overwrite:
         raise RequestError(f"--output={output}: exists; choose another name, or --overwrite")
     runs = [_read(path, name) for path, name in zip(paths, compare.names(paths), strict=True)]
+    _save(compare.validation_curves(runs), output)
     progress.say(f"\n{_text(compare.table(runs))}\n")
     flags = compare.differing_flags(runs, _IGNORED)
     progress.say(flags.to_string() if len(flags) else "No flag differs.")
-    if folder := os.path.dirname(output):
-        tf.io.gfile.makedirs(folder)
-    style.save(compare.validation_curves(runs), output)
     progress.say(f"\ncurves: {output}")
+
+
+def _save(drawn: style.Figure, output: str) -> None:
+    try:
+        if folder := os.path.dirname(output):
+            tf.io.gfile.makedirs(folder)
+        style.save(drawn, output)
+    except tf.errors.OpError as error:
+        raise RequestError(
+            f"--output={output}: its folder cannot be made ({error.message})"
+        ) from error
+    except RunError as error:
+        raise RequestError(f"--output={error}") from error  # which begins with the path
 
 
 def _read(path: str, name: str) -> compare.Run:

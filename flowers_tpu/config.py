@@ -234,7 +234,11 @@ class Config:
         free=True,
     )
     report: bool = knob(
-        True, "Run", "Draw plots/ and report.html when the run is scored.", free=True
+        True,
+        "Run",
+        "Draw plots/ and report.html when the run is scored; --noreport: those of earlier scores "
+        "are removed.",
+        free=True,
     )
     report_images: str = knob(
         "embedded",

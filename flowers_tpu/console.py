@@ -1,5 +1,7 @@
 """What a person reads while a run goes on."""
 
+import math
+
 import numpy as np
 
 from flowers_tpu.config import Config
@@ -68,6 +70,7 @@ def print_epoch(plan: loop.Plan, history: list[dict], times: dict[str, float]) -
     """Prints a line for the epoch that ended."""
     row = history[-1]
     best = "  best so far" if loop.best_row(plan, history) is row else ""
+    speed = times["train_images_per_second"]
     note(
         f"epoch {row['epoch']:>3}/{plan.warmup_epochs + plan.epochs} {row['stage']:<8}  "
         f"rate {row['learning_rate']:.2e}  "
@@ -75,7 +78,7 @@ def print_epoch(plan: loop.Plan, history: list[dict], times: dict[str, float]) -
         f"val loss {row['val_loss']:.4f} acc {row['val_accuracy']:.4f} "
         f"F1 {row['val_macro_f1']:.4f}  "
         f"{times['train_seconds'] + times['val_seconds']:.0f} s, "
-        f"{times['train_images_per_second']:.0f} images/s{best}"
+        f"{'–' if math.isnan(speed) else f'{speed:.0f}'} images/s{best}"
     )
 
 
@@ -90,8 +93,11 @@ def print_scores(run: RunDirectory, scores: dict[str, dict]) -> None:
         )
     say()
     say(f"In {run.path}: scores.json, history.csv, classification_report_*.csv, confusion_*.csv,")
+    predicted = ", submission.csv" if run.has("submission.csv") else ""
     drawn = ", plots/, report.html" if run.has("report.html") else ""
-    say(f"predictions_*.csv, submission.csv, checkpoints/best/{drawn}")
+    say(f"predictions_*.csv{predicted}, checkpoints/best/{drawn}")
+    if not predicted:
+        say(f"scripts/predict.py --run_dir={run.path} writes the submission.")
 
 
 def _rates(plan: loop.Plan, stage: str) -> str:

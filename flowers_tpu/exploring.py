@@ -4,80 +4,30 @@ As `experiment.py` it takes a Config apart and gets its parts from `parts.py`.
 """
 
 import functools
-import json
 import os
 import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
 from flowers_tpu import feed, files, parts, progress
 from flowers_tpu.config import Config
 from flowers_tpu.data import classes, records
 from flowers_tpu.errors import RequestError
+from flowers_tpu.exploration_folder import ExplorationFolder
 from flowers_tpu.reports import exploration, exploration_images, exploration_sheets, style
-from flowers_tpu.run_directory import RunDirectory
 
-# What may not be drawn the next time, and would then tell of another data set.
-_PICTURES = ("labels", "sample_train", "sample_val", "sample_test", "augmentation", "learning_rate")
-_PICTURES += ("jpeg_sizes", "duplicates")
-
-
-class Output:
-    """The folder of an exploration, and what was written to it."""
-
-    def __init__(self, path: str):
-        self.path = path
-        self.written: list[str] = []
-        self.pictures: dict[str, bytes] = {}
-
-    def begin(self) -> None:
-        """Makes the folder.
-
-        Raises:
-            RequestError: it is a file, a run's, or cannot be made.
-        """
-        if tf.io.gfile.exists(self.path) and not tf.io.gfile.isdir(self.path):
-            raise RequestError(f"--output_dir={self.path}: is a file; choose a folder")
-        if RunDirectory(self.path).is_run():
-            raise RequestError(f"--output_dir={self.path}: holds a run; choose another folder")
-        try:
-            tf.io.gfile.makedirs(files.join(self.path, "plots"))
-        except tf.errors.OpError as error:
-            raise RequestError(
-                f"--output_dir={self.path}: cannot be made ({error.message})"
-            ) from error
-
-    def write(self, name: str, content: str | bytes) -> None:
-        """Writes a file, whole or not at all."""
-        files.write_atomically(files.join(self.path, name), content)
-        self.written.append(name)
-
-    def table(self, name: str, table: pd.DataFrame) -> None:
-        """Writes a CSV."""
-        self.write(f"{name}.csv", table.to_csv(index=False))
-
-    def picture(self, name: str, drawn: style.Figure) -> None:
-        """Writes a PNG."""
-        self.pictures[name] = style.png(drawn)
-        self.write(f"plots/{name}.png", self.pictures[name])
-
-    def remove_old_pictures(self) -> None:
-        """Removes what an earlier exploration drew and this one did not."""
-        for name in (f"plots/{picture}.png" for picture in _PICTURES):
-            path = files.join(self.path, name)
-            if name not in self.written and tf.io.gfile.exists(path):
-                tf.io.gfile.remove(path)
+_ASSUMED_PHOTOS = 12_753  # the competition's training photos, for a recipe without its data
 
 
 def explore(given: Config, *, output_dir: str, class_: str, show: bool) -> None:
     """Draws and measures a data set and how a run of this configuration would see it.
 
     Args:
-        given: of a run; only what concerns data, augmentation and rates matters.
+        given: of a run; only what concerns data, augmentation and rates matters. Without a
+            `data_dir`, only rates are drawn, for as many training photos as the competition has.
         output_dir: folder for pictures and tables; '': `runs/exploration-…`.
         class_: name or label of a class whose photos alone are wanted; '': the whole data set.
         show: also open the pictures in windows.
@@ -85,10 +35,30 @@ def explore(given: Config, *, output_dir: str, class_: str, show: bool) -> None:
     Raises:
         RequestError: the folder, the class or the data set cannot be used.
     """
-    output = Output(output_dir or _default_output_dir(given))
-    output.begin()
+    if class_ and not given.data_dir:
+        raise RequestError(f"--class={class_}: needs the photos of a --data_dir")
+    about = {"data_dir": given.data_dir.rstrip("/"), "image_size": given.image_size}
+    output = ExplorationFolder(output_dir or _default_output_dir(given), about)
+    output.check()
     config = parts.resolve(given, parts.choose_devices(given))
-    folder = parts.data_folder(config)
+    if config.data_dir:
+        _explore_data(config, class_, output)
+    else:
+        _explore_recipe(config, output)
+    progress.say(f"\nIn {output.path}: {', '.join(output.written)}")
+    if show and not style.show(output.pictures):
+        progress.say("--show: no display here; look at the files.")
+
+
+def _explore_recipe(config: Config, output: ExplorationFolder) -> None:
+    output.begin(anew=True)
+    _say("data", f"none; {_ASSUMED_PHOTOS:,} training photos are assumed, the competition's")
+    output.summary(_explore_rates(config, _ASSUMED_PHOTOS, output, assumed=True))
+    output.draw_pictures()
+
+
+def _explore_data(config: Config, class_: str, output: ExplorationFolder) -> None:
+    folder = _data_folder(config)
     names = parts.class_names(config, folder)
     label = classes.find_class(class_, names) if class_ else None
     there = [s for s in records.SPLITS if tf.io.gfile.isdir(files.join(folder, s))]
@@ -100,51 +70,50 @@ def explore(given: Config, *, output_dir: str, class_: str, show: bool) -> None:
             _explore_all(config, data, output)
         else:
             _explore_class(config, data, label, output)
-    progress.say(f"\nIn {output.path}: {', '.join(output.written)}")
-    if show and not style.show(output.pictures):
-        progress.say("--show: no display here; look at the files.")
+        output.draw_pictures()
 
 
-def _explore_class(config: Config, data: parts.Data, label: int, output: Output) -> None:
+def _explore_class(config: Config, data: parts.Data, label: int, output: ExplorationFolder) -> None:
     name = data.class_names[label]
     drawn = exploration_sheets.class_sheet(
         list(data.splits.values()), label, name, seed=config.seed
     )
     if not drawn:
         raise RequestError(f"--class={name}: there is no photo of it in {' or '.join(data.splits)}")
+    output.begin(anew=False)
     slug = re.sub(r"\W+", "_", name).strip("_")
-    output.picture(f"class_{label:03d}_{slug}", drawn)
+    output.picture(f"class_{label:03d}_{slug}", lambda: drawn)
 
 
-def _explore_all(config: Config, data: parts.Data, output: Output) -> None:
-    summary: dict[str, Any] = {
-        "data_dir": config.data_dir,
-        "image_size": config.image_size,
-        "classes": len(data.class_names),
-        "missing_splits": [split for split in records.SPLITS if split not in data.splits],
-    }
+def _explore_all(config: Config, data: parts.Data, output: ExplorationFolder) -> None:
+    output.begin(anew=True)
+    missing = [split for split in records.SPLITS if split not in data.splits]
+    summary: dict[str, Any] = {"classes": len(data.class_names), "missing_splits": missing}
     _say(
         "data",
         f"{data.folder}, {len(data.class_names)} classes, the model sees {config.image_size} px",
     )
-    if missing := summary["missing_splits"]:
+    if missing:
         _say("missing", f"{', '.join(missing)}: no such folder; explored is what is there")
     summary |= _explore_labels(config, data, output)
     summary |= _explore_photos(config, data, output)
     for number, split in enumerate(data.splits.values()):
-        drawn = exploration_sheets.sample_sheet(split, data.class_names, seed=config.seed + number)
-        output.picture(f"sample_{split.name}", drawn)
-    if train := data.splits.get("train"):
-        drawn = exploration_sheets.augmentation_sheet(
-            train, data.class_names, _augment_photo(config, train.photo_size), seed=config.seed
+        draw = functools.partial(
+            exploration_sheets.sample_sheet, split, data.class_names, seed=config.seed + number
         )
-        output.picture("augmentation", drawn)
-        summary |= _explore_rates(config, train, output)
-    output.write("summary.json", json.dumps(summary, indent=2) + "\n")
-    output.remove_old_pictures()
+        output.picture(f"sample_{split.name}", draw)
+    if train := data.splits.get("train"):
+        draw = functools.partial(
+            exploration_sheets.augmentation_sheet,
+            *(train, data.class_names, _augment_photo(config, train.photo_size)),
+            seed=config.seed,
+        )
+        output.picture("augmentation", draw)
+        summary |= _explore_rates(config, train.size, output)
+    output.summary(summary)
 
 
-def _explore_labels(config: Config, data: parts.Data, output: Output) -> dict[str, Any]:
+def _explore_labels(config: Config, data: parts.Data, output: ExplorationFolder) -> dict[str, Any]:
     splits = list(data.splits.values())
     summary: dict[str, Any] = {
         "splits": {
@@ -169,7 +138,8 @@ def _explore_labels(config: Config, data: parts.Data, output: Output) -> dict[st
         return summary
     counts = exploration.class_counts(labels, data.class_names)
     output.table("class_counts", counts)
-    output.picture("labels", exploration.plot_labels(counts))
+    output.picture("labels", functools.partial(exploration.plot_labels, counts))
+    progress.say(f"\n{exploration.counts_text(counts)}\n")
     summary["imbalance"] = {}
     for name in labels:
         values = exploration.imbalance(counts[name].to_numpy())
@@ -191,11 +161,11 @@ def _explore_labels(config: Config, data: parts.Data, output: Output) -> dict[st
     return summary
 
 
-def _explore_photos(config: Config, data: parts.Data, output: Output) -> dict[str, Any]:
+def _explore_photos(config: Config, data: parts.Data, output: ExplorationFolder) -> dict[str, Any]:
     sizes = {name: split.jpeg_sizes for name, split in data.splits.items()}
     table = exploration_images.jpeg_sizes(sizes)
     output.table("jpeg_sizes", table)
-    output.picture("jpeg_sizes", exploration_images.plot_jpeg_sizes(sizes))
+    output.picture("jpeg_sizes", functools.partial(exploration_images.plot_jpeg_sizes, sizes))
     for row in table.itertuples():
         _say(
             f"JPEGs of {row.split}",
@@ -206,7 +176,8 @@ def _explore_photos(config: Config, data: parts.Data, output: Output) -> dict[st
     output.table("duplicates", equal)
     count = exploration_images.count_duplicates(equal)
     if count["groups"]:
-        output.picture("duplicates", exploration_sheets.duplicate_sheet(equal, data.splits))
+        draw = functools.partial(exploration_sheets.duplicate_sheet, equal, data.splits)
+        output.picture("duplicates", draw)
         _say(
             "duplicates",
             f"{count['photos']:,} photos in {count['groups']:,} groups of byte-identical ones; "
@@ -245,37 +216,54 @@ def _augment_photo(config: Config, photo_size: int) -> Callable[[bytes, int], np
     )
 
 
-def _explore_rates(config: Config, train: records.Split, output: Output) -> dict[str, Any]:
-    steps_per_epoch = train.size // config.global_batch_size
+def _explore_rates(
+    config: Config, num_photos: int, output: ExplorationFolder, *, assumed: bool = False
+) -> dict[str, Any]:
+    batch = config.global_batch_size
+    steps_per_epoch = num_photos // batch
     if not steps_per_epoch:
         _say(
             "learning rate",
-            f"not drawn: train has {train.size} photos, fewer than the global batch of "
-            f"{config.global_batch_size}",
+            f"not drawn: train has {num_photos} photos, fewer than the global batch of {batch}",
         )
         return {}
+    photos = f"{num_photos:,} {'assumed ' if assumed else ''}training photos"
+    replicas = batch // config.batch_size_per_replica
+    _say(
+        "learning rate",
+        f"for {photos} and a global batch of {batch} ({replicas} x "
+        f"{config.batch_size_per_replica}, replicas x photos)",
+    )
     epochs = {"warm-up": config.warmup_epochs, "fine-tuning": config.epochs}
     stages = {name: number for name, number in epochs.items() if number}
     rates = parts.learning_rates(config, steps_per_epoch)
-    output.picture("learning_rate", exploration.plot_learning_rate(rates, stages))
-    summary = {}
+    title = f"Learning rate: {photos}, global batch {batch}"
+    draw = functools.partial(exploration.plot_learning_rate, rates, stages, title)
+    output.picture("learning_rate", draw)
+    summary: dict[str, Any] = {}
     for name, part in exploration.split_stages(rates, stages).items():
+        values = {"start": part[0], "peak": part.max(), "end": part[-1]}
         summary[name] = {
             "epochs": stages[name],
             "steps": len(part),
-            **{
-                key: float(value)
-                for key, value in zip(
-                    ("start", "peak", "end"), (part[0], part.max(), part[-1]), strict=True
-                )
-            },
+            **{key: float(value) for key, value in values.items()},
         }
         _say(
             "learning rate",
             f"schedule of {name}: {exploration.rate_range(part)} (start, peak, end); "
             f"{stages[name]} x {steps_per_epoch:,} steps",
         )
-    return {"learning_rate": summary}
+    batches = {"training_photos": num_photos, "global_batch_size": batch, "replicas": replicas}
+    return {"learning_rate": summary, "learning_rate_for": batches | {"assumed": assumed}}
+
+
+def _data_folder(config: Config) -> str:
+    try:
+        return parts.data_folder(config)
+    except RequestError as error:
+        raise RequestError(
+            f"{error} (without data, --data_dir= draws the learning rates of a recipe alone)"
+        ) from error
 
 
 def _say(name: str, text: str) -> None:
@@ -283,5 +271,7 @@ def _say(name: str, text: str) -> None:
 
 
 def _default_output_dir(config: Config) -> str:
-    name = os.path.basename(os.path.abspath(config.data_dir.rstrip("/"))) or "data"
+    name = "recipe"
+    if config.data_dir:
+        name = os.path.basename(os.path.abspath(config.data_dir.rstrip("/"))) or "data"
     return os.path.join("runs", f"exploration-{name}-{config.image_size}px")

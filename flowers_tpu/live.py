@@ -20,6 +20,7 @@ from flowers_tpu.board import Board
 from flowers_tpu.config import Config
 from flowers_tpu.data import decode, records
 from flowers_tpu.data.source import Source
+from flowers_tpu.errors import first_line
 from flowers_tpu.evaluation import predictions as predictions_lib
 from flowers_tpu.reports import confusion, photos, predictions, style
 from flowers_tpu.run_directory import RunDirectory
@@ -29,7 +30,7 @@ from flowers_tpu.training.state import TrainState
 _FOLDER = "tensorboard"
 _PHOTOS, _COLUMNS = 16, 4  # of the sheet of predictions
 _SECONDS_BETWEEN_PICTURES = 60  # to draw them takes two or three, with 104 classes
-_DPI = 72
+_DPI = {"predictions": 72, "confusion": 150}  # with 104 classes, names 12 pixels high
 
 
 class Live:
@@ -104,9 +105,22 @@ class Live:
         is_best = loop.best_row(self._plan, history) is row
         waited = time.monotonic() - self._drawn_at
         if loop.finished(self._plan, history) or (is_best and waited >= _SECONDS_BETWEEN_PICTURES):
-            for name, figure in self._pictures.draw(self._confusion).items():
-                self._board.add_picture(row["step"], name, style.png(figure, _DPI))
+            for name, picture in self._draw().items():
+                self._board.add_picture(row["step"], name, picture)
             self._drawn_at = time.monotonic()
+
+    def _draw(self) -> dict[str, bytes]:
+        """Returns the pictures as PNGs, or none: training is worth more than they are."""
+        try:
+            figures = self._pictures.draw(self._confusion)
+            return {name: style.png(figure, _DPI[name]) for name, figure in figures.items()}
+        except Exception as error:
+            logging.warning(
+                "pictures for TensorBoard could not be drawn (%s: %s); training goes on",
+                *(type(error).__name__, first_line(error)),
+            )
+            logging.debug("where it went wrong", exc_info=True)
+            return {}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,9 @@ from flowers_tpu.run_directory import RunDirectory
 REPORT = "report.html"
 _PLOTS = "plots"
 
+# The flags in which an evaluation may differ from the training, where results depend on them.
+EVALUATION_FLAGS = ("data_dir", "batch_size_per_replica", "global_batch_size", "precision")
+
 
 def report(
     config: Config,
@@ -32,12 +35,12 @@ def report(
     splits: Mapping[str, records.Split],
     interruption: Interruption,
 ) -> None:
-    """Writes the report of a scored run, where it is asked for.
+    """Replaces the report of a run that was scored; without `--report`, by none.
 
     The results of the run are written by now, so what goes wrong with drawing them is a warning.
 
     Args:
-        config: resolved.
+        config: resolved, with the data that were scored.
         run: scored.
         splits: those that are read already.
         interruption: polled between pictures.
@@ -45,79 +48,75 @@ def report(
     Raises:
         StoppedError: a signal came; the same command draws it.
     """
+    _remove_report(run)  # it tells of scores before these
     if not config.report:
-        if run.has(REPORT):
-            tf.io.gfile.remove(run.file(REPORT))  # it would tell of older scores
         return
-    if run.has(REPORT):
-        tf.io.gfile.remove(run.file(REPORT))  # it tells of scores before these
     try:
-        splits = _read_lacking(config, splits)
-        write_report(run, splits, images=config.report_images, interruption=interruption)
+        write_report(config, run, _read_lacking(config, splits), interruption)
     except StoppedError:
         raise
     except Exception as error:
         logging.warning(
-            "the report could not be drawn (%s: %s); all results are written, and "
-            "scripts/evaluate.py --run_dir=%s tries again",
-            *(type(error).__name__, first_line(error), run.path),
+            "the report of %s could not be drawn (%s: %s); all results are written, and the same "
+            "command tries again",
+            *(run.path, type(error).__name__, first_line(error)),
         )
         logging.debug("where it went wrong", exc_info=True)
 
 
 def write_report(
+    config: Config,
     run: RunDirectory,
     splits: Mapping[str, records.Split],
-    *,
-    images: str,
     interruption: Interruption,
 ) -> None:
     """Draws the plots of a scored run and writes its report, which comes last.
 
     Args:
-        run: scored; of the test split, what is predicted of it is shown.
-        splits: whose photos are shown; those that the predictions are of.
-        images: `embedded`: the report is one file; `files`: it shows those in `plots/`.
+        config: resolved, with the data that were scored.
+        run: scored.
+        splits: those of the data; training and validation, at least.
         interruption: polled between pictures.
     """
-    page = make_page(run, splits)
+    page = make_page(config, run, splits)
     tf.io.gfile.makedirs(run.file(_PLOTS))
     with progress.bar(len(page.pictures), "drawing", "pictures") as bar:
         for picture in page.pictures:
             files.write_atomically(run.file(_PLOTS, f"{picture.name}.png"), picture.png)
             bar.update()
             interruption.check()
-    address = embedded if images == "embedded" else lambda p: f"{_PLOTS}/{p.name}.png"
+    is_one_file = config.report_images == "embedded"
+    address = embedded if is_one_file else lambda p: f"{_PLOTS}/{p.name}.png"
     files.write_atomically(run.file(REPORT), render(page, address))
     progress.say(f"report: {run.file(REPORT)} ({len(page.pictures)} pictures, also in {_PLOTS}/)")
 
 
-def make_page(run: RunDirectory, splits: Mapping[str, records.Split]) -> Page:
-    """Reads a scored run, and the photos to be shown, and puts its report together."""
-    _, config = run.read_configs()
+def make_page(config: Config, run: RunDirectory, splits: Mapping[str, records.Split]) -> Page:
+    """Reads a scored run, and the photos to be shown, and puts its report together.
+
+    See `write_report`.
+    """
+    _, trained = run.read_configs()
     history, scores = run.read_table("history.csv"), run.read_json("scores.json")
     labeled = list(reversed(records.LABELED_SPLITS))  # validation is what counts
     matrices = {split: _read_matrix(run, split) for split in labeled}
-    tables = {
-        split: _numbered(_read_predictions(run, split), splits[split].ids)
-        for split in (*labeled, "test")
-        if split in splits and run.has(f"predictions_{split}.csv")
-    }
+    known = {split: _read_predictions(run, splits[split]) for split in labeled}
+    tables = known | (_read_test(run, splits) if config.data_dir == trained.data_dir else {})
     chosen = report_sections.chosen(matrices, tables, config.seed)
     album = {
         split: dict(zip(numbers, photos.read_photos(splits[split], numbers), strict=True))
         for split, numbers in chosen.items()
     }
-    known = {split: tables[split] for split in labeled}
     return Page(
         title=run_name(run.path),
-        summary=_summary(config, history, len(matrices["val"])),
+        summary=_summary(config, trained, history, len(matrices["val"])),
         figures=_figures(scores),
         sections=(
             report_sections.scores({split: scores[split] for split in labeled}),
             report_sections.configuration(
-                dataclasses.asdict(config),
+                dataclasses.asdict(trained),
                 {field.name: field.default for field in dataclasses.fields(Config)},
+                {name: getattr(config, name) for name in EVALUATION_FLAGS},
                 run.read_json("environment.json"),
             ),
             report_sections.training(history),
@@ -149,12 +148,26 @@ def _read_lacking(config: Config, splits: Mapping[str, records.Split]) -> dict[s
     return found
 
 
-def _summary(config: Config, history: pd.DataFrame, num_classes: int) -> str:
+def _remove_report(run: RunDirectory) -> None:
+    """Removes the page, then what may have been drawn for it; files of others stay."""
+    if run.has(REPORT):
+        tf.io.gfile.remove(run.file(REPORT))
+    if not tf.io.gfile.isdir(run.file(_PLOTS)):
+        return
+    for name in tf.io.gfile.listdir(run.file(_PLOTS)):
+        if report_sections.PICTURE_FILES.fullmatch(name):
+            tf.io.gfile.remove(run.file(_PLOTS, name))
+    if not tf.io.gfile.listdir(run.file(_PLOTS)):
+        tf.io.gfile.rmtree(run.file(_PLOTS))
+
+
+def _summary(config: Config, trained: Config, history: pd.DataFrame, num_classes: int) -> str:
     best = curves.best_epoch(history)
     kept = f"the best one is epoch {best}" if best else "no epoch of fine-tuning: the last weights"
+    origin = "" if config.data_dir == trained.data_dir else f", trained on {trained.data_dir}"
     return (
-        f"{config.backbone}, {config.image_size} px, {num_classes} classes of {config.data_dir}. "
-        f"{len(history)} epochs; {kept}."
+        f"{config.backbone}, {config.image_size} px, {num_classes} classes of {config.data_dir}"
+        f"{origin}. {len(history)} epochs; {kept}."
     )
 
 
@@ -181,16 +194,30 @@ def _read_matrix(run: RunDirectory, split: str) -> pd.DataFrame:
 
 
 def _read_classes(run: RunDirectory, split: str) -> pd.DataFrame:
-    return _read(run, f"classification_report_{split}.csv", dtype={"class": str, "label": str})
-
-
-def _read_predictions(run: RunDirectory, split: str) -> pd.DataFrame:
     return _read(
         run,
-        f"predictions_{split}.csv",
+        f"classification_report_{split}.csv",
+        dtype={"class": str, "label": str},
+        na_values={"precision": [""], "recall": [""], "f1-score": [""]},
+    )
+
+
+def _read_test(run: RunDirectory, splits: Mapping[str, records.Split]) -> dict[str, pd.DataFrame]:
+    """What is predicted of the test photos, where anything is: they may be others than then."""
+    if "test" not in splits or not run.has("predictions_test.csv"):
+        return {}
+    table = _read_predictions(run, splits["test"])
+    return {"test": table} if len(table) else {}
+
+
+def _read_predictions(run: RunDirectory, split: records.Split) -> pd.DataFrame:
+    table = _read(
+        run,
+        f"predictions_{split.name}.csv",
         dtype={"id": str, "name": str, "predicted_name": str},
         na_values={"confidence": [""], "loss": [""]},
     )
+    return _numbered(table, split.ids)
 
 
 def _numbered(table: pd.DataFrame, ids: np.ndarray) -> pd.DataFrame:

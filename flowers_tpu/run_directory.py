@@ -67,7 +67,7 @@ class RunDirectory:
         """Returns the flags of the run as given, and with all that was left open resolved.
 
         Raises:
-            RequestError: the folder is not a run's.
+            RequestError: the folder is not a run's, or one of a version with other flags.
         """
         if not self.is_run():
             raise RequestError(
@@ -75,6 +75,13 @@ class RunDirectory:
                 "scripts/train.py makes one"
             )
         saved = self.read_json(_CONFIG)
+        known = {field.name for field in dataclasses.fields(Config)}
+        if unknown := sorted({*saved["flags"], *saved["resolved"]} - known):
+            raise RequestError(
+                f"{self.file(_CONFIG)}: holds flags that this version does not know "
+                f"({', '.join(f'--{name}' for name in unknown)}); use the version that made the "
+                "run, which environment.json tells"
+            )
         return Config(**saved["flags"]), Config(**saved["resolved"])
 
     def begin(self, given: Config, resolved: Config, environment: dict) -> None:

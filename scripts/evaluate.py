@@ -3,8 +3,11 @@
     python scripts/evaluate.py --run_dir=runs/quickstart
 
 Writes scores.json, classification_report_*.csv, confusion_*.csv and predictions_*.csv there, then
-draws plots/ and report.html: --report where the run was trained without, --noreport to leave them
-as they are, --report_images=files for a page that shows the images in plots/.
+draws plots/ and report.html anew. Flags that are not given are those of the run: one trained with
+--noreport gets its report by --report. With --noreport nothing is drawn, and what was drawn of
+earlier scores is removed, as it is not true any more. --report_images=files makes a page that shows
+the images in plots/. Where --data_dir is another than in training, the report shows no test photos.
+A run whose training has not ended is refused; scripts/train.py continues it.
 """
 
 from flowers_tpu import command_line

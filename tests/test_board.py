@@ -115,6 +115,18 @@ def test_an_epoch_that_was_saved_but_not_shown_is_added(tmp_path):
     assert shown(tmp_path, "train")["epoch/images_per_second"] == {10: 100}
 
 
+def test_an_epoch_without_a_loss_is_shown_once(tmp_path):
+    """A loss that is NaN is not written; the epoch was shown all the same."""
+    history = [row(1, math.nan, math.nan)]
+    with Board(str(tmp_path), 0) as board:
+        board.add_epoch(history[0], times(1))
+    with Board(str(tmp_path), 10) as board:
+        board.begin({}, history, {1: times(1)})
+    for split, accuracy in (("train", 0.25), ("val", 0.125)):
+        values = shown(tmp_path, split)  # which has every step once
+        assert values["epoch/accuracy"] == {10: accuracy} and "epoch/loss" not in values
+
+
 def test_steps_that_are_done_again_are_shown_once(tmp_path):
     """Killed in the midst of epoch 2; the checkpoint is of step 14."""
     with Board(str(tmp_path), 0) as board:

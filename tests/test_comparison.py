@@ -48,6 +48,16 @@ def test_the_command(folder, tmp_path):
     assert output.read_bytes() == before
 
 
+@pytest.mark.parametrize("output", ["file/c.png", "file/below/c.png"])
+def test_an_output_that_cannot_be_written_is_named_first(folder, tmp_path, capsys, output):
+    (tmp_path / "file").write_text("mine")
+    paths = [f"{folder}/old/run", f"{folder}/new/run"]
+    with pytest.raises(RequestError, match=f"--output={tmp_path}/{output}: .*cannot be "):
+        comparison.compare_runs(paths, str(tmp_path / output), overwrite=False)
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("names", "output", "message"),
     [

@@ -180,7 +180,8 @@ def test_pictures_are_of_the_best_epochs_but_not_all_the_time(monkeypatch):
     monkeypatch.setattr(live, "time", clock)
     monkeypatch.setattr(live.style, "png", lambda figure, dpi: figure)
     plan = types.SimpleNamespace(warmup_epochs=0, epochs=6, early_stopping_patience=0)
-    watched = live.Live(None, None, plan, None, types.SimpleNamespace(draw=lambda n: {"a": n}))
+    pictures = types.SimpleNamespace(draw=lambda counts: {"confusion": counts})
+    watched = live.Live(None, None, plan, None, pictures)
     added, epochs = [], []
     watched._board = types.SimpleNamespace(
         add_epoch=lambda row, times: epochs.append(row["step"]),
@@ -197,7 +198,32 @@ def test_pictures_are_of_the_best_epochs_but_not_all_the_time(monkeypatch):
         watched.on_validation(epoch * 100)
         watched.on_epoch(history, {})
     assert epochs == [1, 2, 3, 4, 5, 6]
-    assert added == [(2, "a", 200), (4, "a", 400), (6, "a", 600)]
+    assert added == [(step, "confusion", step * 100) for step in (2, 4, 6)]
+
+
+def test_pictures_that_cannot_be_drawn_do_not_end_the_training(data, tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise ValueError("Image size of 99999x9 pixels is too large")
+
+    monkeypatch.setattr(live.confusion, "heatmap", fail)
+    run_dir = tmp_path / "run"
+    experiment.train(make_config(data, run_dir, epochs=1))
+    assert (run_dir / "scores.json").exists()
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "absl"]
+    assert "TensorBoard" in message and "ValueError: Image size of 99999x9" in message
+    validation = shown(run_dir / "tensorboard", "val")
+    assert "epoch/loss" in validation and "predictions" not in validation
+
+
+def test_names_of_104_classes_can_be_read():
+    """A letter of 6 points is 12 pixels high."""
+    size = 6 / 72 * live._DPI["confusion"]
+    assert size >= 12
+    names = [f"class {number}" for number in range(104)]
+    figure = live.confusion_heatmap(np.eye(104), names)
+    assert {label.get_fontsize() for label in figure.axes[0].get_yticklabels()} == {6}
+    width, height = figure.get_size_inches()
+    assert live.style.fitting_dpi(width, height, live._DPI["confusion"]) == live._DPI["confusion"]
 
 
 # When a profile is taken

@@ -3,6 +3,7 @@ import dataclasses
 import os
 import re
 import shutil
+import types
 from pathlib import Path
 
 import pandas as pd
@@ -47,13 +48,17 @@ def data(tmp_path_factory):
 def finished(data, tmp_path_factory):
     """A run with its report, the files of it, and its splits."""
     run, splits = runs.write_run(tmp_path_factory.mktemp("runs") / "my run", data, seed=5)
-    reporting.write_report(run, splits, images="embedded", interruption=Never())
+    reporting.write_report(config_of(run), run, splits, Never())
     return run, splits
 
 
 @pytest.fixture
 def other(data, tmp_path):
     return runs.write_run(tmp_path / "run", data)
+
+
+def config_of(run):
+    return run.read_configs()[1]
 
 
 def sources(html):
@@ -107,7 +112,7 @@ def test_names_are_text_and_not_markup(finished):
 
 def test_the_numbers_are_those_of_the_run(finished):
     run, splits = finished
-    page = reporting.make_page(run, splits)
+    page = reporting.make_page(config_of(run), run, splits)
     predicted = pd.read_csv(run.file("predictions_val.csv"))["predicted_label"]
     labels = splits["val"].labels
     f1 = metrics.f1_score(labels, predicted, average="macro")
@@ -124,14 +129,14 @@ def test_the_numbers_are_those_of_the_run(finished):
     assert classes.footer["class"].tolist() == ["accuracy", "macro avg", "weighted avg"]
     flags = sections["Configuration"].tables[0].rows.set_index("flag")["value"]
     assert flags["--seed"] == "5" and "--dropout" not in flags
-    about = sections["Configuration"].tables[1].rows.set_index("")["value"]
+    about = sections["Configuration"].tables[1].rows.set_index("name")["value"]
     assert about["packages"] == "numpy 2"
 
 
 def test_each_photo_stands_under_its_own_title(finished):
     """A photo is as bright as its class is; see `write_data_set`."""
     run, splits = finished
-    page = reporting.make_page(run, splits)
+    page = reporting.make_page(config_of(run), run, splits)
     names = {"nan": 0, "<i>rose</i> & $co": 1, "lily": 2}
     (sheet,) = [p for p in page.pictures if p.name == "predictions_val_highest_loss"]
     figure = sheet.draw()
@@ -156,7 +161,8 @@ def test_images_beside_the_page_are_the_same_ones(finished, tmp_path):
     shutil.rmtree(tmp_path / "my run" / "plots")
     copy = RunDirectory(str(tmp_path / "my run"))
     labeled = {name: splits[name] for name in ("train", "val")}
-    reporting.write_report(copy, labeled, images="files", interruption=Never())
+    config = dataclasses.replace(config_of(run), report_images="files")
+    reporting.write_report(config, copy, labeled, Never())
     shown = {name for name in PICTURES if "_test_" not in name}
     assert sorted(sources(read(copy))) == sorted(f"plots/{name}.png" for name in shown)
     assert set(os.listdir(copy.file("plots"))) == {f"{name}.png" for name in shown}
@@ -169,9 +175,8 @@ def test_images_beside_the_page_are_the_same_ones(finished, tmp_path):
 
 def test_what_is_lacking_is_read(other, data, monkeypatch):
     run, splits = other
-    _, config = run.read_configs()
-    given = {}
-    monkeypatch.setattr(reporting, "write_report", lambda run, splits, **_: given.update(splits))
+    config, given = config_of(run), {}
+    monkeypatch.setattr(reporting, "write_report", lambda c, r, splits, i: given.update(splits))
     reporting.report(config, run, {"val": splits["val"]}, Never())
     assert given.keys() == {"train", "val", "test"}
     assert list(given["test"].ids) == list(splits["test"].ids)
@@ -193,9 +198,10 @@ def test_a_report_that_cannot_be_drawn_is_a_warning(other, caplog, monkeypatch):
     monkeypatch.setattr(report_sections, "training", lambda history: 1 / 0)
     Path(run.file("report.html")).write_text("of scores before these")
     before = {name: read(run, name) for name in ("scores.json", "submission.csv")}
-    reporting.report(Config(), run, splits, Never())
+    reporting.report(config_of(run), run, splits, Never())
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert "ZeroDivisionError" in message and f"--run_dir={run.path}" in message
+    assert f"report of {run.path}" in message and "ZeroDivisionError" in message
+    assert "the same command tries again" in message
     assert not run.has("report.html")
     assert before == {name: read(run, name) for name in before}
 
@@ -203,14 +209,13 @@ def test_a_report_that_cannot_be_drawn_is_a_warning(other, caplog, monkeypatch):
 def test_a_stop_leaves_no_half_report(other):
     run, splits = other
     with pytest.raises(StoppedError):
-        reporting.report(Config(), run, splits, Stop())
+        reporting.report(config_of(run), run, splits, Stop())
     assert not run.has("report.html") and len(os.listdir(run.file("plots"))) == 2
 
 
 def test_a_finished_run_gets_the_report_it_lacks(other, monkeypatch, capsys):
     run, _ = other
-    _, config = run.read_configs()
-    scores = read(run, "scores.json")
+    config, scores = config_of(run), read(run, "scores.json")
     whole = reporting.make_page
     monkeypatch.setattr(
         reporting, "make_page", lambda *a: dataclasses.replace(whole(*a), sections=())
@@ -220,7 +225,7 @@ def test_a_finished_run_gets_the_report_it_lacks(other, monkeypatch, capsys):
     experiment.train(config)
     assert run.has("report.html") and read(run, "scores.json") == scores
     assert "plots/, report.html" in capsys.readouterr().out
-    monkeypatch.setattr(reporting, "write_report", lambda *_, **__: pytest.fail("drawn again"))
+    monkeypatch.setattr(reporting, "write_report", lambda *_: pytest.fail("drawn again"))
     experiment.train(config)
 
 
@@ -228,3 +233,87 @@ def test_no_report_where_none_is_asked_for(other):
     run, splits = other
     reporting.report(Config(report=False), run, splits, Never())
     assert not run.has("plots") and not run.has("report.html")
+
+
+def write_old(run, *names):
+    """Writes files of a report of earlier scores."""
+    os.makedirs(run.file("plots"), exist_ok=True)
+    for name in names:
+        Path(run.file(name)).write_text("old")
+
+
+def test_without_a_report_none_of_earlier_scores_stays(other):
+    run, splits = other
+    write_old(run, "report.html", "plots/loss.png", "plots/confusion_val_3.png", "plots/mine.png")
+    reporting.report(Config(report=False), run, splits, Never())
+    assert not run.has("report.html") and os.listdir(run.file("plots")) == ["mine.png"]
+    os.remove(run.file("plots", "mine.png"))
+    write_old(run, "plots/loss.png")
+    reporting.report(Config(report=False), run, splits, Never())
+    assert not run.has("plots")
+
+
+def test_what_is_not_drawn_any_more_goes(other, monkeypatch):
+    run, splits = other
+    write_old(run, "report.html", "plots/confusion_val_3.png", "plots/mine.png")
+    whole = reporting.make_page
+
+    def page_of_curves(*args):
+        page = whole(*args)
+        (training,) = [section for section in page.sections if section.title == "Training"]
+        return dataclasses.replace(page, sections=(training,))
+
+    monkeypatch.setattr(reporting, "make_page", page_of_curves)
+    reporting.report(config_of(run), run, splits, Never())
+    curves = {"loss.png", "accuracy.png", "macro_f1.png", "learning_rate.png"}
+    assert set(os.listdir(run.file("plots"))) == {*curves, "mine.png"}
+
+
+def test_a_finished_run_without_a_report_keeps_its_plots(other):
+    run, _ = other
+    write_old(run, "plots/loss.png")
+    experiment.train(dataclasses.replace(config_of(run), report=False))
+    assert os.listdir(run.file("plots")) == ["loss.png"]
+
+
+def test_other_data_that_were_scored_are_named(other, data, tmp_path):
+    """With the same ids, so that what was predicted of test seems to be of them."""
+    run, _ = other
+    others = write_data_set(tmp_path / "others", train=12, val=10, test=4)
+    shutil.copy(data / "classes.txt", others)
+    config = dataclasses.replace(config_of(run), data_dir=str(others))
+    scored = parts.load_data(config)
+    job = types.SimpleNamespace(
+        run=run, data=scored, logits=lambda split, interruption: runs.logits(split, 3)
+    )
+    run.write_json("scores.json", experiment.score_splits(job, None))
+    page = reporting.make_page(config, run, scored.splits)
+    assert f"3 classes of {others}, trained on {data}." in page.summary
+    sections = {section.title: section for section in page.sections}
+    assert sections["Scores"].tables[0].rows["examples"].tolist() == [10, 12]
+    _, different, *_ = sections["Configuration"].tables
+    assert different.rows.to_numpy().tolist() == [["--data_dir", str(others), str(data)]]
+    names = {picture.name for picture in page.pictures}
+    assert names == {name for name in PICTURES if "_test_" not in name}
+
+
+def test_predictions_of_other_test_photos_are_not_shown(other):
+    run, splits = other
+    table = run.read_table("predictions_test.csv")
+    run.write_table("predictions_test.csv", table.assign(id="other-" + table["id"]))
+    page = reporting.make_page(config_of(run), run, splits)
+    assert not [picture for picture in page.pictures if "_test_" in picture.name]
+
+
+def test_a_class_that_nobody_saw_has_a_row_without_scores(other):
+    run, splits = other
+    report = reporting._read_classes(run, "val")
+    scores = ["precision", "recall", "f1-score"]
+    report.loc[report["class"] == "lily", [*scores, "support"]] = [float("nan")] * 3 + [0]
+    run.write_table("classification_report_val.csv", report)
+    page = reporting.make_page(config_of(run), run, splits)
+    (classes,) = [section for section in page.sections if section.title == "Classes"]
+    rows = classes.tables[0].rows
+    assert rows["class"].tolist() == ["nan", "<i>rose</i> & $co", "lily"]
+    assert rows["recall"].isna().tolist() == [False, False, True]
+    assert classes.tables[0].is_number("recall")

@@ -90,6 +90,15 @@ def test_what_is_no_run_is_refused(tmp_path):
     RunDirectory(str(half)).check_usable()
 
 
+def test_flags_of_another_version_are_named(tmp_path):
+    run = begin(tmp_path / "run", Config(), Config())
+    saved = run.read_json("config.json")
+    saved["flags"]["mixup"] = saved["resolved"]["cutmix"] = 0.5
+    run.write_json("config.json", saved)
+    with pytest.raises(RequestError, match=r"run/config\.json: .* not know \(--cutmix, --mixup\)"):
+        run.read_configs()
+
+
 def test_only_a_run_is_removed(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     RunDirectory(str(tmp_path)).remove()

@@ -39,25 +39,26 @@ def score(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
 def classification_report(
     labels: np.ndarray, predicted: np.ndarray, class_names: tuple[str, ...]
 ) -> pd.DataFrame:
-    """Returns scikit-learn's report: a row per class that occurs, then the averages.
+    """Returns scikit-learn's report: a row per class, then the averages.
 
     The index is the class name; columns `label` (empty for averages), `precision`, `recall`,
-    `f1-score` and `support`.
+    `f1-score` and `support`. A class that is neither a truth nor a prediction has no scores, NaN,
+    and is no part of the averages.
     """
     occurring = np.union1d(labels, predicted)
     report = metrics.classification_report(
         labels, predicted, labels=occurring, output_dict=True, zero_division=0
     )
-    averages = ("accuracy", "micro avg", "macro avg", "weighted avg")
-    rows = []
-    for key, values in report.items():
-        if key in averages:
-            if key == "accuracy":  # one number, which stands in each column of its row
-                values = {"precision": values, "recall": values, "f1-score": values,
-                          "support": len(labels)}  # fmt: skip
-            rows.append({"class": key, "label": "", **values})
-        else:
-            rows.append({"class": class_names[int(key)], "label": key, **values})
+    nowhere = {**dict.fromkeys(("precision", "recall", "f1-score"), np.nan), "support": 0}
+    rows = [
+        {"class": name, "label": str(label), **report.pop(str(label), nowhere)}
+        for label, name in enumerate(class_names)
+    ]
+    for name, values in report.items():
+        if name == "accuracy":  # one number, which stands in each column of its row
+            values = {"precision": values, "recall": values, "f1-score": values,
+                      "support": len(labels)}  # fmt: skip
+        rows.append({"class": name, "label": "", **values})
     frame = pd.DataFrame(rows).set_index("class")
     return frame.astype({"support": int})
 

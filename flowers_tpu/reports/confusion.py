@@ -75,7 +75,7 @@ def heatmap(part: pd.DataFrame, title: str) -> Figure:
     values = part.to_numpy(float)
     colors = colormaps["Blues"].with_extremes(bad="#CCCCCC")
     image = axes.imshow(values, cmap=colors, norm=PowerNorm(0.5, vmin=0, vmax=1))
-    axes.set_title(title)
+    axes.set_title(style.plain(title))
     axes.set(xlabel="predicted class", ylabel="true class")
     how = {"fontsize": size, "parse_math": False}
     axes.set_xticks(range(num_columns), part.columns, rotation=90, **how)

@@ -1,5 +1,6 @@
 """What the labels of a data set are like, and what a recipe's learning rate does."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from flowers_tpu.reports import style
 
 _SIMULATIONS = 2000
 _NAME_SIZE, _COUNT_SIZE = 8, 7  # points
+_GUTTER, _LEAST_LINES = " " * 4, 10  # of the table of classes
 _ROW = 0.155  # inches per class: what a name of 8 points wants
 
 
@@ -26,6 +28,26 @@ def class_counts(labels: Mapping[str, np.ndarray], class_names: Sequence[str]) -
     for split, values in labels.items():
         table[split] = np.bincount(values, minlength=len(class_names))
     return table
+
+
+def counts_text(counts: pd.DataFrame, width: int = 100) -> str:
+    """Returns the counts as lines of text; those of many classes in blocks side by side.
+
+    Args:
+        counts: of `class_counts`.
+        width: of the lines, characters.
+    """
+    padded = []
+    for name, values in counts.items():
+        cells = [name, *map(str, values)]
+        pad, longest = str.ljust if name == "class" else str.rjust, max(map(len, cells))
+        padded.append([pad(cell, longest) for cell in cells])
+    header, *lines = map("  ".join, zip(*padded, strict=True))
+    blocks = max(1, (width + len(_GUTTER)) // (len(header) + len(_GUTTER)))
+    height = max(_LEAST_LINES, -(-len(lines) // blocks))
+    columns = [[header, *lines[begin : begin + height]] for begin in range(0, len(lines), height)]
+    rows = itertools.zip_longest(*columns, fillvalue="")
+    return "\n".join(_GUTTER.join(row).rstrip() for row in rows)
 
 
 def imbalance(counts: np.ndarray) -> dict[str, float]:
@@ -110,7 +132,7 @@ def _total_variation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def plot_labels(counts: pd.DataFrame) -> Figure:
-    """Plots the number of photos of every class as bars, the largest class on top.
+    """Plots the number of photos of every class as bars, in the order of the labels from the top.
 
     Beside the bars of validation, a mark shows how many its class would have with the shares of
     train.
@@ -119,7 +141,6 @@ def plot_labels(counts: pd.DataFrame) -> Figure:
         counts: of `class_counts`.
     """
     splits = [split for split in style.SPLITS if split in counts]
-    counts = counts.sort_values([splits[0], "label"], ascending=[False, True])
     rows = np.arange(len(counts))
     drawn, axes = style.figure(
         2.2 + 3.9 * len(splits),
@@ -176,12 +197,13 @@ def split_stages(rates: np.ndarray, stages: Mapping[str, int]) -> dict[str, np.n
     return dict(zip(stages, np.split(rates, ends[:-1]), strict=True))
 
 
-def plot_learning_rate(rates: np.ndarray, stages: Mapping[str, int]) -> Figure:
+def plot_learning_rate(rates: np.ndarray, stages: Mapping[str, int], title: str) -> Figure:
     """Plots the rate of every step of a run, with start, peak and end of every stage.
 
     Args:
         rates: of all steps, `[steps]` float.
         stages: epochs of each stage that has any, in order.
+        title: of the figure.
     """
     steps_per_epoch = len(rates) // sum(stages.values())
     drawn, axes = style.figure(9, 4.8)
@@ -213,5 +235,5 @@ def plot_learning_rate(rates: np.ndarray, stages: Mapping[str, int]) -> Figure:
     epochs.set_xlabel(f"epoch ({steps_per_epoch:,} steps each)")
     legend: dict[str, Any] = {"loc": "outside lower center", "ncols": len(stages)}
     drawn.legend(frameon=False, title="start to peak to end", **legend)
-    drawn.suptitle("Learning rate schedule")
+    drawn.suptitle(title)
     return drawn

@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 
 from flowers_tpu import progress
 from flowers_tpu.data import records
-from flowers_tpu.reports import style
+from flowers_tpu.reports import photos, style
 
 _QUANTILES = {"min": 0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1}
-_SHARDS_READ_AT_ONCE = 8
 _MOST_BARS = 30
 
 
@@ -41,14 +40,8 @@ def pixel_statistics(split: records.Split) -> PixelStatistics:
         pixels = tf.cast(pixels, tf.float64)
         return tf.shape(pixels)[0], tf.reduce_sum(pixels, 0), tf.reduce_sum(pixels**2, 0)
 
-    dataset = (
-        tf.data.Dataset.range(len(split.shards))
-        .interleave(
-            records.shard_reader(split.shards),
-            cycle_length=_SHARDS_READ_AT_ONCE,
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        .map(sums, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = photos.serialized(split.shards, in_order=False).map(
+        sums, num_parallel_calls=tf.data.AUTOTUNE
     )
     count, total, squares = 0, np.zeros(3), np.zeros(3)
     with progress.bar(split.size, f"measuring {split.name}") as bar:

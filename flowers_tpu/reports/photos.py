@@ -56,23 +56,30 @@ def read_jpegs(split: records.Split, indices: Sequence[int]) -> list[bytes]:
         begin = end - shard.count
         if len(places := wanted[(begin <= wanted) & (wanted < end)] - begin):
             shards.append(_only(shard, places))
-    dataset = (
-        tf.data.Dataset.range(len(shards))
-        .interleave(  # a block as long as any shard: read at once, given one after another
-            records.shard_reader(shards),
-            cycle_length=min(_SHARDS_READ_AT_ONCE, len(shards)),
-            block_length=max(shard.count for shard in shards),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        .map(lambda serialized: records.parse(serialized)["image"])
-    )
+    dataset = serialized(shards, in_order=True).map(lambda record: records.parse(record)["image"])
     jpegs = {}
     with progress.bar(len(wanted), f"reading {split.name}") as bar:
         for index, jpeg in zip(wanted, dataset.as_numpy_iterator(), strict=True):
             jpegs[index] = jpeg
             bar.update()
     return [jpegs[index] for index in indices]
+
+
+def serialized(shards: Sequence[records.Shard], *, in_order: bool) -> tf.data.Dataset:
+    """Gives the serialized records in use of shards, several of which are read at once.
+
+    Args:
+        shards: at least one.
+        in_order: in file order, which may hold whole shards in memory; else as they come.
+    """
+    # With blocks as long as any shard, one shard is given after another.
+    return tf.data.Dataset.range(len(shards)).interleave(
+        records.shard_reader(shards),
+        cycle_length=min(_SHARDS_READ_AT_ONCE, len(shards)),
+        block_length=max(shard.count for shard in shards) if in_order else 1,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=in_order,
+    )
 
 
 def _only(shard: records.Shard, places: np.ndarray) -> records.Shard:

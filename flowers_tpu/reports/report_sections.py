@@ -1,6 +1,7 @@
 """What a run's report is made of: its tables and pictures, from what the run wrote."""
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +14,13 @@ from flowers_tpu.reports.report import Picture, Section, Table
 SPLITS = {"val": "validation", "train": "training", "test": "test"}
 _EXAMPLES = 6  # pairs of confused classes that are shown
 _MISTAKEN = 3  # photos of each
+
+# The files of all pictures that a report can have.
+_SPLIT = "(train|val|test)"
+PICTURE_FILES = re.compile(
+    f"({'|'.join(curves.METRICS)}|confused_pairs|(confusion|reliability|confidence)_{_SPLIT}"
+    rf"|confusion_{_SPLIT}_\d+|predictions_{_SPLIT}_(random|highest_loss|least_confident))\.png"
+)
 
 # The photos of the splits that are shown: by split, then by number in it, `[size, size, 3]` uint8.
 Album = Mapping[str, Mapping[int, np.ndarray]]
@@ -65,6 +73,11 @@ def classes(reports: Mapping[str, pd.DataFrame]) -> Section:
         averages = report[~is_class].rename(columns={"f1-score": "F1"})
         tables.append(Table(f"Classes, {SPLITS[split]}", rows, averages))
     text = "A click on a column's header sorts by it; once more, the other way."
+    if any(report["f1-score"].isna().any() for report in reports.values()):
+        text += (
+            " A dash: no photo of the split is of that class or taken for it, and the averages "
+            "leave it out."
+        )
     return Section("Classes", text, tables=tuple(tables))
 
 
@@ -90,7 +103,9 @@ def confusions(matrices: Mapping[str, pd.DataFrame]) -> Section:
         draw = functools.partial(confusion.heatmap, confusion.shares(matrix), heading)
         pictures.append(Picture(f"confusion_{split}", alt, draw, dpi=110, is_wide=True))
     text = "Each row shows what the photos of one class are taken for, and sums to 1."
-    if any("_1" in picture.name for picture in pictures):
+    if any((matrix.sum(axis=1) == 0).any() for matrix in matrices.values()):
+        text += " Grey rows are classes without a photo in that split."
+    if any(confusion.parts(len(matrix)) for matrix in matrices.values()):
         text += (
             " A part shows some of the classes, then, right of the line, the other classes they "
             "are taken for most, and the sum of all the rest."
@@ -178,12 +193,15 @@ def calibrations(tables: Mapping[str, pd.DataFrame]) -> Section:
     return Section("Calibration", text, (table,), tuple(pictures))
 
 
-def configuration(flags: Mapping, defaults: Mapping, environment: Mapping) -> Section:
+def configuration(
+    flags: Mapping, defaults: Mapping, evaluated: Mapping, environment: Mapping
+) -> Section:
     """Returns the section of the flags and of what the run ran on.
 
     Args:
-        flags: resolved, by name.
+        flags: of the run, resolved, by name.
         defaults: of the flags.
+        evaluated: what the flags that scores depend on were when the run was scored.
         environment: `environment.json`.
     """
     frame = pd.DataFrame(
@@ -192,11 +210,20 @@ def configuration(flags: Mapping, defaults: Mapping, environment: Mapping) -> Se
     )
     about = pd.DataFrame(
         [(name.replace("_", " "), _plain(value)) for name, value in environment.items()],
-        columns=["", "value"],
+        columns=["name", "value"],
     )
     changed = frame[frame["value"] != frame["default"]]
+    others = pd.DataFrame(
+        [
+            (f"--{name}", _plain(value), _plain(flags[name]))
+            for name, value in evaluated.items()
+            if value != flags[name]
+        ],
+        columns=["flag", "evaluated with", "trained with"],
+    )
     tables = (
         Table("Flags that differ from their defaults", changed),
+        *([Table("Flags of this evaluation that differ", others)] if len(others) else []),
         Table("Environment", about, folded=True),
         Table("All flags", frame, folded=True),
     )
@@ -252,13 +279,12 @@ def _examples(
 
 def _confused_sheet(examples: Mapping, table: pd.DataFrame, album: Album) -> Figure:
     most = max(len(val) for _, val in examples.values())
-    blank = np.full((1, 1, 3), 255, np.uint8)
     pixels, texts, rows = [], [], []
     for (true, predicted), (train, val) in examples.items():
         rows.append(f"{true}, taken for {predicted}")
         lacking = most - len(val)
-        pixels += [blank if number is None else album["train"][number] for number in train]
-        pixels += [album["val"][number] for number in val] + [blank] * lacking
+        pixels += [None if number is None else album["train"][number] for number in train]
+        pixels += [album["val"][number] for number in val] + [None] * lacking
         texts += [f"train: {true}", f"train: {predicted}"]
         texts += [f"{100 * sure:.0f}% sure" for sure in table.loc[val, "confidence"]]
         texts += [""] * lacking

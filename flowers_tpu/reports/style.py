@@ -2,12 +2,14 @@
 
 import functools
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
 from matplotlib import font_manager, textpath
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from flowers_tpu import files
 
@@ -23,7 +25,16 @@ GREY = "#6E6E6E"  # dark enough for text on white
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 
 DPI = 120
+_MOST_PIXELS = 50e6  # well below what Pillow takes for an attack, and 200 MB while it is drawn
+_LONGEST_SIDE = 65_000  # pixels; matplotlib draws fewer than 2^16
 _PAD = 0.07  # inches around the axes and at the edges
+
+# Where names have letters that matplotlib's own font lacks; each of these has all of Chinese,
+# Japanese or Korean.
+_MORE_FONTS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR"),
+    *("Source Han Sans", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Arial Unicode MS"),
+)
 
 _RC = {
     "axes.axisbelow": True,
@@ -59,12 +70,28 @@ def png(drawn: Figure, dpi: float = DPI) -> bytes:
     """Returns a figure as a PNG; equal figures give equal bytes.
 
     Args:
-        drawn: the figure.
-        dpi: dots per inch of its size.
+        drawn: the figure; its texts get the fonts that are installed for other scripts.
+        dpi: dots per inch of its size; see `fitting_dpi`.
     """
+    for text in drawn.findobj(Text):
+        text.set_fontfamily(font_families())
     buffer = io.BytesIO()
+    dpi = fitting_dpi(*drawn.get_size_inches(), dpi)
     drawn.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def fitting_dpi(width: float, height: float, dpi: float) -> float:
+    """Returns `dpi`, or as much less as a picture of so many inches needs to be drawn and read."""
+    return min(dpi, math.sqrt(_MOST_PIXELS / (width * height)), _LONGEST_SIDE / max(width, height))
+
+
+@functools.cache
+def font_families() -> list[str]:
+    """Returns the plots' font and, for letters it lacks, fonts that are installed."""
+    # Matplotlib warns of each font in such a list that is not there.
+    installed = font_manager.fontManager.get_font_names()
+    return ["sans-serif", *(name for name in _MORE_FONTS if name in installed)]
 
 
 def save(drawn: Figure, path: str) -> None:
@@ -139,5 +166,5 @@ def text_width(text: str, size: float) -> float:
 
 @functools.lru_cache(maxsize=1 << 14)
 def _width_at_100_points(text: str) -> float:
-    font = font_manager.FontProperties(size=100)
+    font = font_manager.FontProperties(family=font_families(), size=100)
     return textpath.text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72

@@ -78,14 +78,15 @@ def test_the_confusion_matrix_has_the_truth_in_rows():
     np.testing.assert_array_equal(scores.confusion_matrix(LABELS, PREDICTED, 7), expected)
 
 
-def test_the_report_has_a_row_for_each_class_that_occurs():
+def test_the_report_has_a_row_for_each_class():
     report = scores.classification_report(LABELS, PREDICTED, NAMES)
     assert list(report.columns) == ["label", "precision", "recall", "f1-score", "support"]
     assert report.index.name == "class"
     averages = ["accuracy", "macro avg", "weighted avg"]
-    assert list(report.index) == ["a", "b", "c", "f", *averages]
-    assert list(report["label"]) == ["0", "1", "2", "5", "", "", ""]
-    assert list(report["support"]) == [2, 2, 1, 0, 5, 5, 5]
+    assert list(report.index) == [*NAMES, *averages]
+    assert list(report["label"]) == ["0", "1", "2", "3", "4", "5", "6", "", "", ""]
+    assert list(report["support"]) == [2, 2, 1, 0, 0, 0, 0, 5, 5, 5]
+    nowhere = [float("nan")] * 3
     columns = ["precision", "recall", "f1-score"]
     np.testing.assert_allclose(
         report[columns].to_numpy(),
@@ -93,7 +94,10 @@ def test_the_report_has_a_row_for_each_class_that_occurs():
             [1, 1 / 2, 2 / 3],
             [2 / 3, 1, 4 / 5],
             [0, 0, 0],
+            nowhere,
+            nowhere,
             [0, 0, 0],
+            nowhere,
             [0.6, 0.6, 0.6],
             [5 / 12, 3 / 8, 11 / 30],
             [2 / 3, 3 / 5, (2 * 2 / 3 + 2 * 4 / 5) / 5],

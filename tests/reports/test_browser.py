@@ -1,5 +1,6 @@
 """The report in a real browser, where there is one."""
 
+import dataclasses
 import html
 import json
 import re
@@ -24,6 +25,7 @@ NUM_CLASSES = 41  # so many that the confusion matrix comes in parts
 
 # Shows the report in a frame of each width, looks and clicks, and writes down what is seen.
 HARNESS = """
+<meta name="color-scheme" content="light dark">
 <body><script>
 const look = (frame) => {{
   const page = frame.contentDocument;
@@ -33,7 +35,8 @@ const look = (frame) => {{
     const cells = () => [...table.tBodies[0].rows].map((row) => row.cells[header.cellIndex]);
     const sorted = () => {{
       header.firstChild.click();
-      return {{ cells: cells().map((cell) => cell.textContent), aria: header.ariaSort }};
+      const aria = header.getAttribute("aria-sort");
+      return {{ cells: cells().map((cell) => cell.textContent), aria }};
     }};
     return [sorted(), sorted()];
   }};
@@ -49,6 +52,8 @@ const look = (frame) => {{
     sorted: page.querySelectorAll("#classes table:first-of-type [aria-sort]").length,
     footer: [...table.tFoot.rows].map((row) => row.cells[0].textContent),
     focusable: page.querySelector("th button").tabIndex,
+    page: getComputedStyle(page.body).backgroundColor,
+    text: getComputedStyle(page.body).color,
   }};
 }};
 addEventListener("load", () => {{
@@ -59,14 +64,14 @@ addEventListener("load", () => {{
 """
 
 
-def open_in_browser(folder, profile):
+def open_in_browser(folder, profile, *flags):
     """Opens `report.html` at each width; returns what is seen there and the console's lines."""
     frames = "".join(
         f'<iframe src="report.html" style="width:{width}px;height:800px;border:0"></iframe>'
         for width in WIDTHS
     )
     (folder / "harness.html").write_text(HARNESS.format(frames=frames))
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom"]
+    command = [CHROMIUM, *FLAGS, *flags, f"--user-data-dir={profile}", "--dump-dom"]
     result = subprocess.run(
         [*command, f"file://{folder}/harness.html"], capture_output=True, text=True, timeout=120
     )
@@ -81,20 +86,24 @@ class Never:
         pass
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
+@pytest.fixture(scope="module", params=[("embedded", "light"), ("files", "dark")])
+def opened(request, tmp_path_factory):
+    """The run, what is seen of its report, the console, and whether dark is preferred."""
     if not CHROMIUM:
         pytest.skip(f"no Chromium is installed (looked for {', '.join(NAMES)})")
     folder = tmp_path_factory.mktemp("browser")
     counts = {"train": 60, "val": 60, "test": 4, "num_classes": NUM_CLASSES}
     data = write_data_set(folder / "data", **counts)
     run, splits = runs.write_run(folder / "run", data)
-    reporting.write_report(run, splits, images="embedded", interruption=Never())
-    return run, *open_in_browser(folder / "run", folder / "profile")
+    images, colors = request.param
+    config = dataclasses.replace(run.read_configs()[1], report_images=images)
+    reporting.write_report(config, run, splits, Never())
+    flags = ["--force-dark-mode"] if colors == "dark" else []
+    return run, *open_in_browser(folder / "run", folder / "profile", *flags), colors
 
 
 def test_no_console_message_and_no_broken_image(opened):
-    _, seen, console = opened
+    _, seen, console, _ = opened
     assert console == []
     assert [page["width"] for page in seen] == list(WIDTHS)
     for page in seen:
@@ -102,15 +111,26 @@ def test_no_console_message_and_no_broken_image(opened):
 
 
 def test_no_horizontal_overflow(opened):
-    _, seen, _ = opened
+    _, seen, *_ = opened
     assert [page["overflow"] for page in seen] == [0, 0]
 
 
+def test_the_page_is_as_dark_as_is_preferred(opened):
+    *_, seen, _, colors = opened
+    page, text = {
+        "light": ("rgb(255, 255, 255)", "rgb(27, 31, 36)"),
+        "dark": ("rgb(20, 23, 27)", "rgb(230, 233, 237)"),
+    }[colors]
+    assert {(frame["page"], frame["text"]) for frame in seen} == {(page, text)}
+
+
 def test_a_click_on_a_header_sorts(opened):
-    run, seen, _ = opened
+    run, seen, *_ = opened
     report = reporting._read_classes(run, "val")
     report = report[report["label"] != ""]
-    recalls = [f"{value:.4f}" for value in sorted(report["recall"])]
+    known = report["recall"].dropna()
+    recalls = ["–"] * (len(report) - len(known)) + [f"{value:.4f}" for value in sorted(known)]
+    assert "–" in recalls, "there are classes that no photo is of or taken for"
     names = sorted(report["class"], key=lambda name: int(name.split()[1]))
     assert len(set(recalls)) > 1
     for page in seen:

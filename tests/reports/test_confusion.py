@@ -76,6 +76,14 @@ def test_the_heatmap_shows_the_shares():
     }
 
 
+def test_dollars_in_a_title_are_no_formula():
+    title = r"Confusion: $\nosuch to lily$"
+    figure = confusion.heatmap(confusion.shares(MATRIX), title)
+    figure.draw_without_rendering()  # an unknown symbol would be an error
+    width = figure.axes[0].title.get_window_extent().width / figure.dpi
+    assert width == pytest.approx(style.text_width(title, 12), rel=0.06)
+
+
 @pytest.mark.parametrize("num_classes", [2, 30, 104])
 def test_no_label_is_clipped(num_classes):
     matrix = random_matrix(num_classes)

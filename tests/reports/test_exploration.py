@@ -22,6 +22,34 @@ def test_class_counts():
     }
 
 
+def test_counts_as_text():
+    table = counts(train=[3, 9, 5, 3], val=[4, 12, 4, 0])
+    assert exploration.counts_text(table[2:], width=20).split("\n") == [
+        "label  class  train  val",
+        "    2  lotus      5    4",
+        "    3  daisy      3    0",
+    ]
+
+
+def test_counts_of_many_classes_stand_side_by_side():
+    table = exploration.class_counts({"val": np.arange(21)}, [f"no {n}" for n in range(21)])
+    lines = exploration.counts_text(table, width=40).split("\n")
+    assert [lines[0], lines[1], lines[10], lines[11]] == [
+        "label  class  val    label  class  val",
+        "    0  no 0     1       11  no 11    1",
+        "    9  no 9     1       20  no 20    1",
+        "   10  no 10    1",
+    ]
+    assert len(exploration.counts_text(table, width=37).split("\n")) == 22
+
+
+def test_the_text_of_104_classes_fits_a_terminal():
+    table = exploration.class_counts(dict.fromkeys(("train", "val"), np.arange(104)), FLOWERS)
+    lines = exploration.counts_text(table).split("\n")
+    assert len(lines) == 1 + 104 / 2 and max(map(len, lines)) <= 100
+    assert all(sum(name in line for line in lines) for name in FLOWERS)
+
+
 def test_imbalance_by_hand():
     """Shares 1/2, 1/4, 1/4: entropy 1.5 bits, so 2^1.5 classes of equal size."""
     assert exploration.imbalance(np.array([8, 4, 0, 4])) == {
@@ -72,18 +100,16 @@ def widths(axes) -> list[float]:
     return [bar.get_width() for bar in axes.patches]
 
 
-def test_bars_are_the_counts_the_largest_first():
+def test_bars_are_the_counts_in_the_order_of_the_labels():
     figure = exploration.plot_labels(counts(train=[3, 9, 5, 3], val=[4, 2, 4, 0]))
     train, val = figure.axes
     figure.draw_without_rendering()
-    assert [label.get_text() for label in train.get_yticklabels()] == [
-        "rose", "lotus", "iris", "daisy",
-    ]  # fmt: skip
-    assert widths(train) == [9, 5, 3, 3]
-    assert widths(val) == [2, 4, 4, 0]
-    assert [text.get_text() for text in val.texts] == ["2", "4", "4", "0"]
-    # 10 photos with the shares 9/20, 5/20, 3/20, 3/20
-    np.testing.assert_allclose(val.lines[0].get_xdata(), [4.5, 2.5, 1.5, 1.5])
+    assert [label.get_text() for label in train.get_yticklabels()] == list(NAMES)
+    assert widths(train) == [3, 9, 5, 3]
+    assert widths(val) == [4, 2, 4, 0]
+    assert [text.get_text() for text in val.texts] == ["4", "2", "4", "0"]
+    # 10 photos with the shares 3/20, 9/20, 5/20, 3/20
+    np.testing.assert_allclose(val.lines[0].get_xdata(), [1.5, 4.5, 2.5, 1.5])
     middles = [bar.get_y() + bar.get_height() / 2 for bar in val.patches]
     np.testing.assert_allclose(val.lines[0].get_ydata(), middles)
     low, high = train.get_ylim()
@@ -94,7 +120,7 @@ def test_bars_are_the_counts_the_largest_first():
 
 def test_one_split_alone():
     (axes,) = exploration.plot_labels(counts(val=[4, 2, 4, 0])).axes
-    assert widths(axes) == [4, 4, 2, 0]
+    assert widths(axes) == [4, 2, 4, 0]
     assert not axes.lines
 
 
@@ -137,7 +163,8 @@ def test_rates_by_stage():
 
 
 def test_the_rate_of_every_step_is_drawn():
-    figure = exploration.plot_learning_rate(RATES, STAGES)
+    figure = exploration.plot_learning_rate(RATES, STAGES, "Rates of 12 photos")
+    assert figure.get_suptitle() == "Rates of 12 photos"
     (axes,) = figure.axes
     lines = {line.get_label(): line for line in axes.lines}
     warmup = lines["warm-up: 0.0002 to 0.0002 to 0.0002"]
@@ -157,14 +184,15 @@ def test_the_rate_of_every_step_is_drawn():
 
 
 def test_stages_of_very_different_rates_can_both_be_seen():
-    rates = np.float32([1e-2, 1e-2, 1e-6, 3e-5])
-    (axes,) = exploration.plot_learning_rate(rates, {"warm-up": 1, "fine-tuning": 1}).axes
+    rates, stages = np.float32([1e-2, 1e-2, 1e-6, 3e-5]), {"warm-up": 1, "fine-tuning": 1}
+    (axes,) = exploration.plot_learning_rate(rates, stages, "").axes
     assert axes.get_yscale() == "log"
     rates[2] = 0
-    (axes,) = exploration.plot_learning_rate(rates, {"warm-up": 1, "fine-tuning": 1}).axes
+    (axes,) = exploration.plot_learning_rate(rates, stages, "").axes
     assert axes.get_yscale() == "linear"
 
 
 def test_one_stage_alone():
-    (axes,) = exploration.plot_learning_rate(np.float32([1e-3, 1e-4]), {"fine-tuning": 2}).axes
+    rates = np.float32([1e-3, 1e-4])
+    (axes,) = exploration.plot_learning_rate(rates, {"fine-tuning": 2}, "").axes
     assert axes.lines[0].get_label() == "fine-tuning: 0.001 to 0.001 to 0.0001"

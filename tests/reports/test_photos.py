@@ -7,7 +7,7 @@ import pytest
 
 from flowers_tpu.data import records
 from flowers_tpu.reports import style
-from flowers_tpu.reports.photos import read_jpegs, read_photos, sheet
+from flowers_tpu.reports.photos import read_jpegs, read_photos, serialized, sheet
 from tests.photos import jpeg
 
 COUNT, SIZE, STEP = 23, 8, 10
@@ -77,6 +77,16 @@ def test_only_the_shards_needed_are_read(folder):
     split = dataclasses.replace(split, shards=shards)
     wanted = [begins[2] + 1, begins[2]]
     assert numbers(read_photos(split, wanted)) == wanted
+
+
+def test_all_records_come_in_file_order_or_any(folder):
+    shards = read(folder).shards
+    in_order, as_they_come = (
+        [records.parse(r)["id"].numpy().decode() for r in serialized(shards, in_order=in_order)]
+        for in_order in (True, False)
+    )
+    assert in_order == [f"id-{n}" for n in range(COUNT)]
+    assert sorted(as_they_come) == sorted(in_order)
 
 
 def boxes(figure, artists):

@@ -57,19 +57,23 @@ def test_the_sheet_of_confused_pairs():
     ]
     figure = section.pictures[0].draw()
     shown = [int(axes.images[0].get_array()[0, 0, 0]) for axes in figure.axes]
-    # Training photos with the lowest loss, then the mistaken ones, the surest first; 255: none.
-    assert shown == [3, 5, 4, 2, 5, 3, 8, 255]
+    # Training photos with the lowest loss, then the mistaken ones, the surest first.
+    assert shown == [3, 5, 4, 2, 5, 3, 8]
+    (_, second, third, _, _, _, last) = (axes.get_position().x0 for axes in figure.axes)
+    assert last == third > second, "one photo of the second pair, under the first of the other"
     texts = [" ".join(text.get_text().split()) for text in figure.texts]
     assert {"75% sure", "25% sure", "rose, taken for iris", "train: rose"} < set(texts)
 
 
-def test_a_class_without_training_photos_is_shown_blank():
+def test_the_place_of_a_class_without_training_photos_stays_empty():
     matrices = {**MATRICES, "val": MATRICES["val"].copy()}
     matrices["val"].loc["rose", "lily"] = 9
     section = report_sections.confused_pairs(matrices, TABLES, album("val", "train"))
     figure = section.pictures[0].draw()
     shown = [int(axes.images[0].get_array()[0, 0, 0]) for axes in figure.axes]
-    assert shown[:4] == [3, 255, 255, 255]
+    assert shown == [3, 3, 5, 4, 2, 5, 3, 8]
+    texts = [" ".join(text.get_text().split()) for text in figure.texts]
+    assert "rose, taken for lily" in texts and "train: lily" not in texts
 
 
 def test_nothing_confused():
@@ -117,12 +121,50 @@ def test_the_configuration_tells_what_is_not_the_default():
     section = report_sections.configuration(
         {"seed": 3, "dropout": 0.0, "tpu": ""},
         {"seed": 0, "dropout": 0.0, "tpu": ""},
+        {"seed": 3},
         {"packages": {"numpy": "2.0", "tf_keras": None}, "command": ["train.py", "--seed=3"]},
     )
     changed, environment, every = section.tables
     assert changed.rows.to_numpy().tolist() == [["--seed", "3", "0"]]
     assert len(every.rows) == 3 and every.folded
-    assert environment.rows.to_numpy().tolist() == [
-        ["packages", "numpy 2.0"],
-        ["command", "train.py --seed=3"],
+    assert environment.rows.to_dict("records") == [
+        {"name": "packages", "value": "numpy 2.0"},
+        {"name": "command", "value": "train.py --seed=3"},
     ]
+
+
+def test_the_configuration_tells_how_an_evaluation_differs():
+    flags = {"data_dir": "photos", "precision": "float32"}
+    evaluated = {"data_dir": "others", "precision": "float32"}
+    _, different, *_ = report_sections.configuration(flags, flags, evaluated, {}).tables
+    assert different.rows.to_dict("records") == [
+        {"flag": "--data_dir", "evaluated with": "others", "trained with": "photos"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_owned"),
+    [
+        *[("macro_f1.png", True), ("confusion_val.png", True), ("confusion_train_12.png", True)],
+        *[("predictions_test_least_confident.png", True), ("confidence_val.png", True)],
+        *[("mine.png", False), ("loss.txt", False), ("confusion_val_mine.png", False)],
+        *[("predictions_val_random.png.png", False), ("my_loss.png", False), ("loss", False)],
+    ],
+)
+def test_which_files_are_of_a_report(name, is_owned):
+    assert bool(report_sections.PICTURE_FILES.fullmatch(name)) == is_owned
+
+
+def test_what_is_grey_or_a_dash_is_explained():
+    """There is no lily among the truth of either split."""
+    assert "Grey rows" in report_sections.confusions(MATRICES).text
+    full = {"val": MATRICES["val"].loc[["rose", "iris"], ["rose", "iris"]]}
+    assert "Grey" not in report_sections.confusions(full).text
+    columns = ["class", "label", "precision", "recall", "f1-score", "support"]
+    nan = float("nan")
+    rows = [("rose", "0", 1.0, 1.0, 1.0, 3), ("lily", "1", nan, nan, nan, 0)]
+    reports = {"val": pd.DataFrame(rows, columns=columns)}
+    section = report_sections.classes(reports)
+    assert section.tables[0].rows["class"].tolist() == ["rose", "lily"]
+    assert "A dash:" in section.text
+    assert "A dash:" not in report_sections.classes({"val": reports["val"][:1]}).text

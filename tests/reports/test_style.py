@@ -1,11 +1,12 @@
 import io
 import itertools
 import os
+import warnings
 
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib import pyplot
+from matplotlib import font_manager, ft2font, pyplot
 from PIL import Image
 
 from flowers_tpu.errors import RunError
@@ -42,6 +43,64 @@ def test_a_png_has_its_size_and_is_always_the_same():
 
     assert pixels(draw()).shape == (150, 200, 3)
     assert draw() == draw()
+
+
+def test_large_pictures_have_fewer_dots_per_inch():
+    assert style.fitting_dpi(17, 17, 110) == 110  # 3.5 million pixels: 104 classes
+    assert style.fitting_dpi(120, 120, 110) == pytest.approx(50e6**0.5 / 120)  # 950 classes
+    assert style.fitting_dpi(10, 800, 120) == pytest.approx(50e6**0.5 / 8000**0.5)
+    assert style.fitting_dpi(1, 800, 120) == pytest.approx(65_000 / 800)
+    assert Image.MAX_IMAGE_PIXELS > 50e6
+
+
+def test_a_large_png_has_the_fewer_dots(monkeypatch):
+    monkeypatch.setattr(style, "_MOST_PIXELS", 20_000)
+    figure, _ = style.figure(4, 2)
+    assert pixels(style.png(figure, dpi=120)).shape == (100, 200, 3)
+
+
+def rare_letter() -> str:
+    """A letter that the plots' font lacks and STIX, which comes with matplotlib, has."""
+    usual, other = (
+        ft2font.FT2Font(font_manager.findfont(name)) for name in ("DejaVu Sans", "STIXGeneral")
+    )
+    return chr(min(set(other.get_charmap()) - set(usual.get_charmap())))
+
+
+def test_letters_the_font_lacks_are_of_another(monkeypatch, request):
+    request.addfinalizer(style.font_families.cache_clear)
+    request.addfinalizer(style._width_at_100_points.cache_clear)
+
+    def draw(fonts):
+        monkeypatch.setattr(style, "_MORE_FONTS", fonts)
+        style.font_families.cache_clear()
+        style._width_at_100_points.cache_clear()
+        figure, axes = style.figure(6, 4)
+        axes.set_xticks([0.5], [rare_letter() * 3], fontsize=20)
+        return style.png(figure), style.text_width(rare_letter(), 20)
+
+    with pytest.warns(UserWarning, match="missing from"):
+        without, _ = draw(())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn, width = draw(("STIXGeneral",))
+    assert drawn != without
+    font = font_manager.FontProperties(family="STIXGeneral", size=20)
+    figure, _ = style.figure(4, 2)
+    artist = figure.text(0, 0, rare_letter(), fontproperties=font)
+    figure.draw_without_rendering()
+    drawn_width = artist.get_window_extent().width / figure.dpi
+    assert width == pytest.approx(drawn_width, rel=0.1)
+
+
+def test_only_installed_fonts_are_asked_for(monkeypatch, request, caplog):
+    request.addfinalizer(style.font_families.cache_clear)
+    monkeypatch.setattr(style, "_MORE_FONTS", ("No Such Font", "STIXGeneral"))
+    style.font_families.cache_clear()
+    assert style.font_families() == ["sans-serif", "STIXGeneral"]
+    figure, _ = style.figure(2, 1)
+    style.png(figure)
+    assert "findfont" not in caplog.text
 
 
 def test_save(tmp_path):
