@@ -59,7 +59,7 @@ def _small_cnn(alpha: float) -> tuple[nn.Module, int]:
 
 
 def _tiny(alpha: float) -> tuple[nn.Module, int]:
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, padding=1), nn.ReLU(inplace=True)), 8
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 8, padding=1), nn.ReLU(inplace=True)), 8
 
 
 class _InvertedResidual(nn.Module):
