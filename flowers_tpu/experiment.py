@@ -269,7 +269,8 @@ def _open_run(given: Config, splits: tuple[str, ...], *, trained_only: bool = Fa
         classifier = parts.make_classifier(empty, len(data.class_names))
     if not restore_best_weights(files.join(run.checkpoints, "best"), classifier):
         raise RequestError(
-            f"--run_dir={run.path}: has no best checkpoint yet; scripts/train.py continues the run"
+            f"--run_dir={run.path}: has no best checkpoint: only epochs of fine-tuning make one. "
+            "scripts/train.py continues a run that is not finished"
         )
     return Job(config, devices, data, classifier, run)
 

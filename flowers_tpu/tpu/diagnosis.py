@@ -163,7 +163,7 @@ def _place(path: str, line: int | str) -> str:
     """`path:line`, the path as short as it says where."""
     if not os.path.isabs(path) and os.path.exists(os.sep + path):
         path = os.sep + path  # TensorFlow's messages leave the first one out
-    for root in (_PROJECT, _PACKAGES):
+    for root in (_PACKAGES, _PROJECT):  # an environment may lie in the project
         if path.startswith(root + os.sep):
             path = os.path.relpath(path, root)
     return f"{path}:{line}"

@@ -35,7 +35,7 @@ def test_what_follows_from_the_rates(flags, tmp_path, capsys, counted):
     assert rounds_of("step", f"{fed} / keras_fit, equal steps per call", "x") == [0.75, 0.75]
     # The one convolution and the head are nearly all of a photo's FLOPs.
     (flops,) = rounds_of("step", "forward", "GFLOP per image")
-    assert flops * 1e9 == pytest.approx(2 * 27 * 16 * 16 * 8 + 2 * 8 * 3, rel=0.1)
+    assert flops * 1e9 == pytest.approx(2 * 27 * 4 * 4 * 8 + 2 * 8 * 3, rel=0.1)
     assert rounds_of("step", "forward", "GFLOP/s") == pytest.approx([72 * flops, 144 * flops])
     assert not any(row["unit"] == "of peak (MFU)" for row in content["results"])
     # notebook, decode, host, device, records, pixels.
