@@ -1,8 +1,8 @@
 """The steps of a run as XLA programs: what one replica of a TPU would be given to compile.
 
 They are lowered under the default strategy, on which a sum over the replicas is the identity; what
-that costs is worked out from its size (`roofline.py`). Gradients and update of a step are one program,
-as in training; with `--on_nan=skip`, which is not looked at here, they are two.
+that costs is worked out from its size (`roofline.py`). Gradients and update of a step are one
+program, as in training; with `--on_nan=skip`, which is not looked at here, they are two.
 """
 
 import dataclasses

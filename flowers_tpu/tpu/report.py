@@ -14,7 +14,7 @@ NOTE = (
     "The compiler's figures are what libtpu says of the programs it made; the bounds follow from\n"
     "them and the chips' published peaks. The bytes moved are the compiler's count, which may\n"
     "include traffic that stays on the chip: the bound by memory is an estimate, no strict one.\n"
-    "With --on_nan=skip training runs each step's gradients and update as two programs, not as one.\n"
+    "With --on_nan=skip training runs gradients and update as two programs, not as one.\n"
     "Nothing was measured on a TPU: expect real steps to take longer."
 )
 _LABEL_WIDTH, _WIDTH = 38, 14
