@@ -8,10 +8,9 @@ from typing import Any
 import pandas as pd
 import tensorflow as tf
 
-from flowers_tpu import files, progress
+from flowers_tpu import files, progress, run_directory
 from flowers_tpu.errors import RequestError
 from flowers_tpu.reports import style
-from flowers_tpu.run_directory import RunDirectory
 
 _SUMMARY, _PLOTS = "summary.json", "plots"
 _TABLES = ("class_counts.csv", "jpeg_sizes.csv", "duplicates.csv")
@@ -42,10 +41,7 @@ class ExplorationFolder:
 
     def check(self) -> None:
         """Raises RequestError where the folder holds anything but an exploration of this data."""
-        if tf.io.gfile.exists(self.path) and not tf.io.gfile.isdir(self.path):
-            raise RequestError(f"--output_dir={self.path}: is a file; choose a folder")
-        if RunDirectory(self.path).is_run():
-            raise RequestError(f"--output_dir={self.path}: holds a run; choose another folder")
+        run_directory.check_output_dir(self.path)
         if not tf.io.gfile.isdir(self.path) or not tf.io.gfile.listdir(self.path):
             return
         earlier = self._earlier()
@@ -69,12 +65,7 @@ class ExplorationFolder:
         Raises:
             RequestError: it cannot be made.
         """
-        try:
-            tf.io.gfile.makedirs(self.path)
-        except tf.errors.OpError as error:
-            raise RequestError(
-                f"--output_dir={self.path}: cannot be made ({error.message})"
-            ) from error
+        run_directory.make_output_dir(self.path)
         if anew or self._earlier() is None:
             # So the folder is known as an exploration's even if this one is killed.
             self._write_summary(self.about)

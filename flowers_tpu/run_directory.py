@@ -213,3 +213,19 @@ def _processor() -> str:
         return names[0]
     except (OSError, IndexError):
         return platform.processor()
+
+
+def check_output_dir(path: str) -> None:
+    """Raises RequestError where --output_dir, for what is no run, is a file or holds a run."""
+    if tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path):
+        raise RequestError(f"--output_dir={path}: is a file; choose a folder")
+    if RunDirectory(path).is_run():
+        raise RequestError(f"--output_dir={path}: holds a run; choose another folder")
+
+
+def make_output_dir(path: str) -> None:
+    """Makes --output_dir where it is not there; raises RequestError where it cannot be made."""
+    try:
+        tf.io.gfile.makedirs(path)
+    except tf.errors.OpError as error:
+        raise RequestError(f"--output_dir={path}: cannot be made ({error.message})") from error

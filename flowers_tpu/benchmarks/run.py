@@ -17,7 +17,6 @@ from flowers_tpu.data import records
 from flowers_tpu.errors import RequestError
 from flowers_tpu.models.backbones import check_backbone
 from flowers_tpu.reports import style
-from flowers_tpu.run_directory import RunDirectory
 
 _PICTURE = "benchmark.png"
 
@@ -139,12 +138,6 @@ def _output_folder(options: Options, given: Config) -> str:
     """
     name = os.path.basename(os.path.normpath(given.run_dir))
     folder = options.output_dir or files.join("runs", f"benchmark-{name}")
-    if tf.io.gfile.exists(folder) and not tf.io.gfile.isdir(folder):
-        raise RequestError(f"--output_dir={folder}: is a file; choose a folder")
-    if RunDirectory(folder).is_run():
-        raise RequestError(f"--output_dir={folder}: holds a run; choose another folder")
-    try:
-        tf.io.gfile.makedirs(folder)
-    except tf.errors.OpError as error:
-        raise RequestError(f"--output_dir={folder}: cannot be made ({error.message})") from error
+    run_directory.check_output_dir(folder)
+    run_directory.make_output_dir(folder)
     return folder
