@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from absl import flags, logging
 
+from flowers_tpu import allocator, progress, quiet
 from flowers_tpu import config as config_lib
-from flowers_tpu import progress, quiet
 from flowers_tpu.config import Config
 from flowers_tpu.errors import RequestError, RunError, StoppedError
 
@@ -63,6 +63,7 @@ def run(
     progress.log_beside_bars()
     try:
         request = parse(sys.argv, description, knobs, arguments)
+        allocator.keep_freed_memory()
         module, _, function = command.rpartition(".")
         with quiet.without_chatter():  # late, so that --help and wrong flags answer at once
             work = getattr(importlib.import_module(f"flowers_tpu.{module}"), function)
