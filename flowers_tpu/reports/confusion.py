@@ -74,7 +74,9 @@ def heatmap(part: pd.DataFrame, title: str) -> Figure:
     drawn, axes = style.figure(width, num_rows * cell + label + 0.9)
     values = part.to_numpy(float)
     colors = colormaps["Blues"].with_extremes(bad="#CCCCCC")
-    image = axes.imshow(values, cmap=colors, norm=PowerNorm(0.5, vmin=0, vmax=1))
+    # The figure is sized for square cells; forcing them would push title and labels over its edge.
+    shades = PowerNorm(0.5, vmin=0, vmax=1)
+    image = axes.imshow(values, cmap=colors, norm=shades, aspect="auto")
     axes.set_title(style.plain(title))
     axes.set(xlabel="predicted class", ylabel="true class")
     how = {"fontsize": size, "parse_math": False}
