@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flowers_tpu import quiet
+from flowers_tpu import allocator, quiet
 from flowers_tpu.benchmarks import process
 from flowers_tpu.config import Config
 
@@ -49,7 +49,8 @@ def seconds(config: Config) -> dict[str, float]:
 
 def main(begin: str, config_text: str) -> None:
     """Trains until the second step is done, and prints what took how long."""
-    with quiet.without_chatter():  # as `train.py` does
+    allocator.keep_freed_memory()  # this and the next as `train.py` does
+    with quiet.without_chatter():
         from flowers_tpu import experiment
         from flowers_tpu.training import loop
     times = [float(begin), time.time()]
