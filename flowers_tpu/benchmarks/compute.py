@@ -119,12 +119,11 @@ def train_side(
     function = work.train_steps[stage]
 
     def train(iterator: Iterator, num_steps: int) -> None:
-        def call(count: tf.Tensor, sums: compiled.Sums) -> compiled.Sums:
-            sums, norm, finite = function(iterator, count, sums)
-            sums = _to_numpy(sums)
+        def call(count: tf.Tensor, sums: metrics.Sums) -> metrics.Sums:
+            outcomes, norm, finite = function(iterator, count)
             if not finite:
                 raise not_finite(name, f"gradient norm {float(norm):g}")
-            return sums
+            return metrics.added(sums, outcomes.numpy())
 
         _in_calls(num_steps, steps_per_call, call, metrics.empty(work.plan.num_classes))
 
@@ -179,8 +178,8 @@ def eval_side(work: Work, name: str, steps_per_call: int) -> Side:
     """Evaluation steps, with all sums."""
     function = compiled.compile_eval_steps(work.strategy, work.state.classifier.model)
 
-    def call(count: tf.Tensor, sums: compiled.Sums) -> compiled.Sums:
-        return _to_numpy(function(work.inference_resident, count, sums))
+    def call(count: tf.Tensor, sums: metrics.Sums) -> metrics.Sums:
+        return metrics.added(sums, function(work.inference_resident, count).numpy())
 
     def run(num_steps: int) -> None:
         _in_calls(num_steps, steps_per_call, call, metrics.empty(work.plan.num_classes))
@@ -242,11 +241,7 @@ def calls(num_steps: int, steps_per_call: int) -> Iterator[int]:
 def _in_calls(num_steps: int, steps_per_call: int, call: Callable, value: Any) -> None:
     """Does `value = call(steps, value)` until all steps are done."""
     for count in calls(num_steps, steps_per_call):
-        value = call(tf.constant(count, tf.int64), value)
-
-
-def _to_numpy(sums: dict[str, tf.Tensor]) -> compiled.Sums:
-    return {name: value.numpy() for name, value in sums.items()}
+        value = call(tf.constant(count), value)
 
 
 def _enough_photos(data: parts.Data, batch_size: int) -> parts.Data:

@@ -130,10 +130,10 @@ def _train_step(name: str, config: Config, state: TrainState, plan: loop.Plan) -
     )
 
     def train_step(batch):
-        gradients, sums = gradients_step(batch)
+        gradients, results = gradients_step(batch)
         update_step(gradients)
         state.step.assign_add(1)
-        return sums
+        return results
 
     summed = tuple(compiled.trained_variables(state, stage))
     return ReplicaStep(name, train_step, training=True, summed=summed)

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import tensorflow as tf
 
 from flowers_tpu.training import steps
 from flowers_tpu.training.state import TrainState
 
-Sums = dict[str, np.ndarray]
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
@@ -48,14 +46,13 @@ def trained_variables(state: TrainState, stage: str) -> list[tf.Variable]:
 def compile_train_steps(
     strategy: tf.distribute.Strategy, state: TrainState, stage: str, seed: int,
     objective: steps.Objective, augment: Augment | None = None, *, skips_bad_steps: bool = False,
-) -> Callable[[Iterator, tf.Tensor, Sums], tuple[Sums, tf.Tensor, tf.Tensor]]:  # fmt: skip
-    """Returns `train_steps(iterator, num_steps, sums)`, which trains many steps in one call.
+) -> Callable[[Iterator, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:  # fmt: skip
+    """Returns `train_steps(iterator, num_steps)`, which trains many steps in one call.
 
-    `num_steps` is an int64 tensor (a Python number would be traced anew each time) and `sums` are
-    float64: each step's are added to them one after the other, so where a call ends makes no
-    difference. The loop ends at the first bad step, whose loss or gradients are not finite;
-    `state.step` tells its number. Returns the new sums, the last step's gradient norm, and whether
-    all was finite.
+    `num_steps` is an int32 tensor (a Python number would be traced anew each time). The loop ends
+    at the first bad step, whose loss or gradients are not finite; `state.step` tells its number.
+    Returns the `metrics.outcomes` of all good steps, `[steps * global batch, columns]`, in the
+    order of the photos; the last step's gradient norm; and whether all was finite.
 
     Args:
         strategy: runs the steps.
@@ -64,56 +61,59 @@ def compile_train_steps(
         seed: of dropout.
         objective: what to minimize.
         augment: on the device, or None.
-        skips_bad_steps: a bad step leaves weights, slots and sums as they were, so that training
-            can go on behind it; the update then waits for the last of the gradients. Without it
-            they are spoilt behind a bad step.
+        skips_bad_steps: a bad step leaves weights and slots as they were, so that training can go
+            on behind it; the update then waits for the last of the gradients. Without it they are
+            spoilt behind a bad step.
     """
     gradients_step, update_step = replica_steps(state, stage, seed, objective, augment)
 
     def whole_step(batch):
-        gradients, sums = gradients_step(batch)
+        gradients, results = gradients_step(batch)
         update_step(gradients)
-        return sums
+        return results
 
-    def do_step(batch, sums):
-        step_sums = _local(strategy, strategy.run(whole_step, args=(batch,)))
-        state.step.assign_add(tf.cast(step_sums["finite"], tf.int64))
-        return _added(sums, step_sums), step_sums
+    def do_step(batch):
+        results = strategy.run(whole_step, args=(batch,))
+        state.step.assign_add(tf.cast(_local(strategy, results["finite"]), tf.int64))
+        return results
 
-    def do_step_unless_bad(batch, sums):
-        gradients, step_sums = strategy.run(gradients_step, args=(batch,))
-        step_sums = _local(strategy, step_sums)
-        if step_sums["finite"]:
+    def do_step_unless_bad(batch):
+        gradients, results = strategy.run(gradients_step, args=(batch,))
+        if _local(strategy, results["finite"]):
             strategy.run(update_step, args=(gradients,))
             state.step.assign_add(1)
-            sums = _added(sums, step_sums)
-        return sums, step_sums
+        return results
 
     step = do_step_unless_bad if skips_bad_steps else do_step
 
     @tf.function
-    def train_steps(iterator, num_steps, sums):
-        done, finite, norm = tf.constant(0, tf.int64), tf.constant(True), tf.constant(0.0)
+    def train_steps(iterator, num_steps):
+        outcomes = tf.TensorArray(tf.float32, num_steps)
+        done, finite, norm = tf.constant(0), tf.constant(True), tf.constant(0.0)
         while finite and done < num_steps:
-            sums, step_sums = step(next(iterator), sums)
-            finite, norm = step_sums["finite"], step_sums["gradient_norm"]
+            results = step(next(iterator))
+            outcomes = outcomes.write(done, _joined(strategy, results["outcomes"]))
+            finite = _local(strategy, results["finite"])
+            norm = _local(strategy, results["gradient_norm"])
             done += 1
-        return sums, norm, finite
+        good = done - tf.cast(not finite, tf.int32)
+        return _rows(outcomes.gather(tf.range(good))), norm, finite
 
     return train_steps
 
 
 def compile_eval_steps(
     strategy: tf.distribute.Strategy, model: tf.keras.Model
-) -> Callable[[Iterator, tf.Tensor, Sums], Sums]:
-    """Returns `eval_steps(iterator, num_steps, sums)`; see `compile_train_steps`."""
+) -> Callable[[Iterator, tf.Tensor], tf.Tensor]:
+    """Returns `eval_steps(iterator, num_steps)`, which gives the `metrics.outcomes` of so many."""
 
     @tf.function
-    def eval_steps(iterator, num_steps, sums):
-        for _ in tf.range(num_steps):
-            step_sums = strategy.run(lambda b: steps.eval_step(model, b), args=(next(iterator),))
-            sums = _added(sums, _local(strategy, step_sums))
-        return sums
+    def eval_steps(iterator, num_steps):
+        outcomes = tf.TensorArray(tf.float32, num_steps)
+        for number in tf.range(num_steps):
+            step = strategy.run(lambda b: steps.eval_step(model, b), args=(next(iterator),))
+            outcomes = outcomes.write(number, _joined(strategy, step))
+        return _rows(outcomes.stack())
 
     return eval_steps
 
@@ -126,15 +126,21 @@ def compile_predict_step(
     @tf.function
     def predict(iterator):
         logits = strategy.run(lambda b: steps.predict_step(model, b), args=(next(iterator),))
-        return tf.concat(strategy.experimental_local_results(logits), axis=0)
+        return _joined(strategy, logits)
 
     return predict
 
 
-def _local(strategy: tf.distribute.Strategy, values):
-    """Values that are equal on every replica, as this process sees them."""
-    return tf.nest.map_structure(lambda v: strategy.experimental_local_results(v)[0], values)
+def _local(strategy: tf.distribute.Strategy, value) -> tf.Tensor:
+    """A value that is equal on every replica."""
+    return strategy.experimental_local_results(value)[0]
 
 
-def _added(sums, step_sums):
-    return {name: sums[name] + tf.cast(step_sums[name], tf.float64) for name in sums}
+def _joined(strategy: tf.distribute.Strategy, values) -> tf.Tensor:
+    """The replicas' parts of a global batch, one behind the other."""
+    return tf.concat(strategy.experimental_local_results(values), axis=0)
+
+
+def _rows(of_steps: tf.Tensor) -> tf.Tensor:
+    """`[steps, global batch, columns]` -> `[steps * global batch, columns]`."""
+    return tf.reshape(of_steps, [-1, of_steps.shape[-1]])

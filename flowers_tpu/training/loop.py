@@ -15,7 +15,6 @@ from flowers_tpu.errors import RunError, StoppedError
 from flowers_tpu.interruption import Interruption
 from flowers_tpu.training import early_stopping, metrics, steps
 from flowers_tpu.training.checkpoints import Checkpoints
-from flowers_tpu.training.compiled import Sums
 from flowers_tpu.training.pacing import Pacer
 from flowers_tpu.training.state import Progress, TrainState
 
@@ -78,14 +77,14 @@ class Call(NamedTuple):
 
 
 def evaluate(
-    eval_steps: Callable[[Iterator, tf.Tensor, Sums], Sums],
+    eval_steps: Callable[[Iterator, tf.Tensor], tf.Tensor],
     iterator: Iterator,
     num_steps: int,
     num_classes: int,
     *,
     on_steps: Callable[[int], None],
     interruption: Interruption,
-) -> Sums:
+) -> metrics.Sums:
     """Returns the sums of one pass over a split; see `metrics.scores`.
 
     Args:
@@ -101,7 +100,7 @@ def evaluate(
     while done < num_steps:
         count = pacer.steps(num_steps - done)
         with pacer.timed(count):
-            sums = _to_numpy(eval_steps(iterator, tf.constant(count, tf.int64), sums))
+            sums = metrics.added(sums, eval_steps(iterator, tf.constant(count)).numpy())
         done += count
         on_steps(count)
         interruption.check()
@@ -167,8 +166,8 @@ def fit(
                 stop = _next_stop(plan, step, epoch_end, stops)
                 count, before = pacer.steps(stop - step), step
                 with pacer.timed(count):
-                    sums, norm, finite = function(iterator, tf.constant(count, tf.int64), run.sums)
-                    run.sums = _to_numpy(sums)
+                    outcomes, norm, finite = function(iterator, tf.constant(count))
+                    run.sums = metrics.added(run.sums, outcomes.numpy())
                 if not finite:
                     _skip_or_stop(plan, state, float(norm), ids_of_step)
                 step = int(state.step.numpy())
@@ -236,7 +235,7 @@ def _save_is_due(plan: Plan, step: int, saved_at: float) -> bool:
     )
 
 
-def _call(plan: Plan, step: int, sums: Sums, norm: float, step_seconds: float) -> Call:
+def _call(plan: Plan, step: int, sums: metrics.Sums, norm: float, step_seconds: float) -> Call:
     return Call(
         step,
         learning_rate=float(plan.rates[step - 1]),
@@ -284,7 +283,3 @@ def _skip_or_stop(
     logging.warning("%s; skipped", problem)
     state.progress.skipped.append(step)
     state.step.assign(step + 1)
-
-
-def _to_numpy(sums: dict[str, tf.Tensor]) -> Sums:
-    return {name: value.numpy() for name, value in sums.items()}

@@ -1,7 +1,8 @@
-"""Metrics as sums: empty, added up over steps and replicas, and turned into scores at the end.
+"""Metrics as sums: empty, added to call by call, and turned into scores at the end.
 
 F1 is no mean over batches, so what is summed is a confusion matrix; every score of whole numbers
-then follows exactly, whatever the batches were.
+then follows exactly, whatever the batches were. A step gives a row per example, and the matrix is
+made of them here: one at every step would be most of what a small network's step has to do.
 """
 
 import math
@@ -10,53 +11,62 @@ import numpy as np
 import tensorflow as tf
 
 TOP_K = 5
+COLUMNS = ("label", "predicted", "top5", "weight", "loss")
+
+Sums = dict[str, np.ndarray]
 
 
-def batch_sums(
+def outcomes(
     logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, losses: tf.Tensor
-) -> dict[str, tf.Tensor]:
-    """Returns the sums of one replica's batch; add them over replicas and steps.
+) -> tf.Tensor:
+    """Returns what became of each example of a batch: `[batch, COLUMNS]` float32.
+
+    `top5` is 1 where fewer than five classes have a larger logit than the true one, whose own must
+    be finite. Class numbers are exact in float32, up to 2^24 of them.
 
     Args:
         logits: `[batch, classes]` float32.
         labels: `[batch]` int32.
         weights: `[batch]` float32: 1, or 0 for padding.
         losses: `[batch]` float32.
-
-    Returns:
-        float32 `loss`, `weight` and `top5` (scalars) and `confusion` `[classes, classes]`, whose
-        rows are the truth and columns the prediction.
     """
-    num_classes = logits.shape[-1]
-    truth = tf.one_hot(labels, num_classes)
-    prediction = tf.one_hot(tf.argmax(logits, axis=-1), num_classes)
-    # The rank of the true class, from 0: how many classes have a larger logit.
-    own_logit = tf.reduce_sum(logits * truth, axis=-1, keepdims=True)
-    # Counted by "not smaller or equal", so that NaN ranks last, not first.
-    rank = tf.reduce_sum(tf.cast(~(logits <= own_logit), tf.float32), axis=-1)
-    return {
-        "loss": tf.reduce_sum(losses * weights),
-        "weight": tf.reduce_sum(weights),
-        "top5": tf.reduce_sum(weights * tf.cast(rank < TOP_K, tf.float32)),
-        # A product of one-hot matrices is static and fast on every device; a scatter is not.
-        "confusion": tf.matmul(truth * weights[:, tf.newaxis], prediction, transpose_a=True),
-    }
+    predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    top5 = tf.math.in_top_k(labels, logits, TOP_K)
+    columns = (labels, predicted, top5, weights, losses)
+    return tf.stack([tf.cast(column, tf.float32) for column in columns], axis=-1)
 
 
-def empty(num_classes: int) -> dict[str, np.ndarray]:
-    """Returns the sums of nothing, in float64: steps are added one by one, always in order."""
+def empty(num_classes: int) -> Sums:
+    """Returns the sums of nothing: float64 `loss`, `top5`, and `confusion` `[classes, classes]`.
+
+    The rows of `confusion` are the truth and its columns the prediction.
+    """
     return {
         "loss": np.zeros((), np.float64),
-        "weight": np.zeros((), np.float64),
         "top5": np.zeros((), np.float64),
         "confusion": np.zeros((num_classes, num_classes), np.float64),
     }
 
 
-def scores(sums: dict[str, np.ndarray]) -> dict[str, float]:
+def added(sums: Sums, rows: np.ndarray) -> Sums:
+    """Returns the sums with those of `outcomes` `[examples, COLUMNS]`, in order, added to them.
+
+    Losses are added one after the other, so it makes no difference how rows come together.
+    """
+    label, predicted, top5, _, loss = rows[rows[:, COLUMNS.index("weight")] > 0].T
+    confusion = np.zeros_like(sums["confusion"])
+    np.add.at(confusion, (label.astype(int), predicted.astype(int)), 1)
+    return {
+        "loss": np.cumsum(np.append(sums["loss"], loss))[-1],
+        "top5": sums["top5"] + top5.sum(),
+        "confusion": sums["confusion"] + confusion,
+    }
+
+
+def scores(sums: Sums) -> dict[str, float]:
     """Turns sums into `loss`, `accuracy`, `top5_accuracy` and `macro_f1`; NaN where none count."""
-    weight = float(sums["weight"]) or math.nan
     confusion = np.asarray(sums["confusion"])
+    weight = float(confusion.sum()) or math.nan
     return {
         "loss": float(sums["loss"]) / weight,
         "accuracy": float(np.trace(confusion)) / weight,

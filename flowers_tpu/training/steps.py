@@ -39,7 +39,7 @@ class Objective:
 def warmup_gradients(
     classifier: Classifier, batch: Batch, seed: tf.Tensor, objective: Objective
 ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-    """Returns the gradients of the head's variables alone, and the batch's sums.
+    """Returns the gradients of the head's variables alone, and what the step came to.
 
     The backbone runs as in inference and outside the tape, so nothing of it is kept for a backward
     pass. `trainable = False` would not stop its stochastic depth. See `finetune_gradients`.
@@ -50,16 +50,14 @@ def warmup_gradients(
         tape.watch(variables)
         with dropout_seed(seed):
             logits = classifier.head(features, training=True)
-        loss, sums = _scaled_loss(logits, batch, variables, objective)
-    return _summed(tape.gradient(loss, variables), sums, objective)
+        share, loss, outcomes = _losses(logits, batch, variables, objective)
+    return _summed(tape.gradient(share, variables), loss, outcomes, objective)
 
 
 def finetune_gradients(
     classifier: Classifier, batch: Batch, seed: tf.Tensor, objective: Objective
 ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-    """Returns the gradients of all trainable variables, and the batch's sums.
-
-    Both are sums over all replicas and equal on each of them.
+    """Returns the gradients of all trainable variables, and what the step came to.
 
     Args:
         classifier: the model.
@@ -68,8 +66,9 @@ def finetune_gradients(
         objective: what to minimize.
 
     Returns:
-        The gradients, clipped after summing; and `metrics.batch_sums` with `gradient_norm` (before
-        clipping) and `finite` (bool: whether loss and gradients are).
+        The gradients, summed over all replicas and then clipped; and `outcomes`, this replica's
+        `metrics.outcomes`, with `gradient_norm` (before clipping) and `finite` (bool: whether loss
+        and gradients are), which are equal on each replica.
     """
     variables = classifier.model.trainable_variables
     statistics = batch_norm_statistics(classifier.model)
@@ -77,10 +76,10 @@ def finetune_gradients(
     with tf.GradientTape() as tape:
         with dropout_seed(seed):
             logits = classifier.model(batch["image"], training=True)
-        loss, sums = _scaled_loss(logits, batch, variables, objective)
-    gradients, sums = _summed(tape.gradient(loss, variables), sums, objective)
-    _settle_statistics(statistics, before, sums["finite"])
-    return gradients, sums
+        share, loss, outcomes = _losses(logits, batch, variables, objective)
+    gradients, results = _summed(tape.gradient(share, variables), loss, outcomes, objective)
+    _settle_statistics(statistics, before, results["finite"])
+    return gradients, results
 
 
 def apply_gradients(
@@ -92,12 +91,11 @@ def apply_gradients(
     )
 
 
-def eval_step(model: tf.keras.Model, batch: Batch) -> dict[str, tf.Tensor]:
-    """Returns a global batch's sums, equal on each replica; the loss is plain cross-entropy."""
+def eval_step(model: tf.keras.Model, batch: Batch) -> tf.Tensor:
+    """Returns this replica's `metrics.outcomes`; the loss is plain cross-entropy."""
     logits = model(batch["image"], training=False)
     each = losses.cross_entropy(logits, batch["label"])
-    sums = metrics.batch_sums(logits, batch["label"], batch["weight"], each)
-    return _all_reduce(sums)
+    return metrics.outcomes(logits, batch["label"], batch["weight"], each)
 
 
 def predict_step(model: tf.keras.Model, batch: Batch) -> tf.Tensor:
@@ -105,10 +103,10 @@ def predict_step(model: tf.keras.Model, batch: Batch) -> tf.Tensor:
     return model(batch["image"], training=False)
 
 
-def _scaled_loss(
+def _losses(
     logits: tf.Tensor, batch: Batch, variables: Sequence[tf.Variable], objective: Objective
-) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Returns this replica's share of the global loss, and its batch's sums.
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns this replica's share of the global loss, its sum of losses, and its outcomes.
 
     The shares add up to `sum(weight * loss) / sum(weight)` over the *global* batch, plus the
     regularization once: a mean over the replica's own batch would weigh examples by where they are.
@@ -117,26 +115,28 @@ def _scaled_loss(
     each = losses.cross_entropy(logits, batch["label"], objective.label_smoothing)
     if objective.class_weights is not None:
         each *= tf.gather(tf.constant(objective.class_weights), batch["label"])
-    sums = metrics.batch_sums(logits, batch["label"], batch["weight"], each)
-    share = sums["loss"] / context.all_reduce(tf.distribute.ReduceOp.SUM, sums["weight"])
+    loss, weight = tf.reduce_sum(each * batch["weight"]), tf.reduce_sum(batch["weight"])
+    share = loss / context.all_reduce(tf.distribute.ReduceOp.SUM, weight)
     if objective.l2:
         share += losses.l2_penalty(variables, objective.l2) / context.num_replicas_in_sync
-    return share, sums
+    return share, loss, metrics.outcomes(logits, batch["label"], batch["weight"], each)
 
 
 def _summed(
-    gradients: Sequence[tf.Tensor], sums: dict[str, tf.Tensor], objective: Objective
+    gradients: Sequence[tf.Tensor], loss: tf.Tensor, outcomes: tf.Tensor, objective: Objective
 ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-    """Sums gradients and metrics over the replicas; clips; tells whether all is finite."""
-    gradients, sums = _all_reduce((list(gradients), sums))
+    """Sums gradients and loss over the replicas; clips; tells whether all is finite."""
+    gradients, loss = tf.distribute.get_replica_context().all_reduce(
+        tf.distribute.ReduceOp.SUM, (list(gradients), loss)
+    )
     # As `tf.linalg.global_norm`, in fewer operations: with small networks each of them counts.
     squares = 2 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
     norm = tf.sqrt(squares)
     if objective.clip_norm:
         gradients, _ = tf.clip_by_global_norm(gradients, objective.clip_norm, use_norm=norm)
     # They are finite only if every gradient is, and the loss may be infinite where they are not.
-    finite = tf.math.is_finite(squares + sums["loss"])
-    return gradients, {**sums, "gradient_norm": norm, "finite": finite}
+    finite = tf.math.is_finite(squares + loss)
+    return gradients, {"outcomes": outcomes, "gradient_norm": norm, "finite": finite}
 
 
 def _settle_statistics(
@@ -156,7 +156,3 @@ def _settle_statistics(
         after = context.all_reduce(tf.distribute.ReduceOp.MEAN, after)
     for variable, old, new in zip(statistics, before, after, strict=True):
         variable.assign(tf.where(finite, new, old))
-
-
-def _all_reduce(values):
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)

@@ -48,12 +48,9 @@ def train(strategy, state, first, count):
     local = 6 // strategy.num_replicas_in_sync
     dataset = tf.data.Dataset.from_tensor_slices(stacked).batch(local, drop_remainder=True)
     function = compiled.compile_train_steps(strategy, state, "finetune", 0, steps.Objective())
-    sums, _, _ = function(
-        iter(strategy.distribute_datasets_from_function(lambda context: dataset)),
-        tf.constant(count, tf.int64),
-        state.progress.sums,
-    )
-    state.progress.sums = {key: value.numpy() for key, value in sums.items()}
+    iterator = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
+    outcomes, _, _ = function(iterator, tf.constant(count))
+    state.progress.sums = metrics.added(state.progress.sums, outcomes.numpy())
 
 
 def everything(state):

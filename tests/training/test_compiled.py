@@ -50,8 +50,8 @@ def trained(strategy, calls, *, skips_bad_steps=False, **options):
     )
     iterator, sums, finite = batches(strategy, sum(calls), **options), metrics.empty(CLASSES), True
     for count in calls:
-        sums, _, finite = function(iterator, tf.constant(count, tf.int64), sums)
-        sums = {name: value.numpy() for name, value in sums.items()}
+        outcomes, _, finite = function(iterator, tf.constant(count))
+        sums = metrics.added(sums, outcomes.numpy())
     variables = [*state.classifier.model.variables, *state.finetune_optimizer.variables()]
     return [v.numpy() for v in variables], sums, bool(finite), state, function
 
@@ -97,7 +97,7 @@ def test_the_rate_of_each_step_is_taken(make_strategy):
     state.step.assign(10)
     before = [v.numpy() for v in state.classifier.model.trainable_variables]
     function = compiled.compile_train_steps(make_strategy(2), state, "warmup", 0, steps.Objective())
-    function(batches(make_strategy(2), 1), tf.constant(1, tf.int64), metrics.empty(CLASSES))
+    function(batches(make_strategy(2), 1), tf.constant(1))
     rate = np.linspace(0.01, 0.1, 20)[10]
     for old, new in zip(before, state.classifier.model.trainable_variables, strict=True):
         np.testing.assert_allclose(np.abs(new.numpy() - old), rate, rtol=1e-2)
@@ -108,9 +108,7 @@ def test_eval_and_predict_agree(make_strategy, replicas):
     strategy = make_strategy(replicas)
     with strategy.scope():
         model = linear_classifier(CLASSES).model
-    sums = compiled.compile_eval_steps(strategy, model)(
-        batches(strategy, 3), tf.constant(3, tf.int64), metrics.empty(CLASSES)
-    )
+    outcomes = compiled.compile_eval_steps(strategy, model)(batches(strategy, 3), tf.constant(3))
     predict = compiled.compile_predict_step(strategy, model)
     iterator = batches(strategy, 3)
     logits = np.concatenate([predict(iterator).numpy() for _ in range(3)])
@@ -118,9 +116,9 @@ def test_eval_and_predict_agree(make_strategy, replicas):
     images = np.concatenate([d["image"] for d in data])
     labels = np.concatenate([d["label"] for d in data])
     np.testing.assert_allclose(logits, model(images), rtol=1e-5, atol=1e-6)
-    confusion = np.zeros((CLASSES, CLASSES))
-    np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
-    np.testing.assert_array_equal(sums["confusion"], confusion)
+    rows = dict(zip(metrics.COLUMNS, outcomes.numpy().T, strict=True))
+    np.testing.assert_array_equal(rows["label"], labels)
+    np.testing.assert_array_equal(rows["predicted"], logits.argmax(axis=1))
 
 
 def test_dropout_differs_from_step_to_step_and_is_the_same_again(make_strategy):
@@ -140,8 +138,8 @@ def test_dropout_differs_from_step_to_step_and_is_the_same_again(make_strategy):
 
     def loss_at(number):  # nothing moves: the rate is 0 and the batch always the first one
         step.assign(number)
-        sums, *_ = function(batches(strategy, 1), tf.constant(1, tf.int64), metrics.empty(CLASSES))
-        return float(sums["loss"])
+        outcomes, *_ = function(batches(strategy, 1), tf.constant(1))
+        return float(metrics.added(metrics.empty(CLASSES), outcomes.numpy())["loss"])
 
     first = [loss_at(number) for number in (0, 1, 2)]
     assert len(set(first)) == 3
@@ -172,12 +170,13 @@ def trained_on(strategy, arrays, stage, on_device, calls=(1, 1, 1)):
     iterator = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
     sums, norms = metrics.empty(CLASSES), []
     for count in calls:
-        sums, norm, finite = function(iterator, tf.constant(count, tf.int64), sums)
+        outcomes, norm, finite = function(iterator, tf.constant(count))
+        sums = metrics.added(sums, outcomes.numpy())
         norms.append(float(norm))
         assert finite
     optimizer = getattr(state, f"{stage}_optimizer")
     variables = [*state.classifier.model.variables, *optimizer.variables()]
-    return [v.numpy() for v in variables], {n: v.numpy() for n, v in sums.items()}, norms
+    return [v.numpy() for v in variables], sums, norms
 
 
 @functools.cache

@@ -82,19 +82,18 @@ def fit(
     checkpoints, calls, begins = checkpoints or Checkpoints(state), [], []
 
     def train_steps(stage):
-        def function(iterator, num_steps, sums):
-            finite, first = True, int(state.step.numpy())
+        def function(iterator, num_steps):
+            finite, first, rows = True, int(state.step.numpy()), []
             for _ in range(int(num_steps)):
                 step = int(state.step.numpy())
                 if step in bad and step not in state.progress.skipped:
                     finite = False
                     break
                 state.step.assign_add(1)
-                one = {"loss": step, "weight": 1, "top5": 1, "confusion": np.eye(2) / 2}
-                sums = {name: sums[name] + one[name] for name in sums}
+                rows.append([step % 2, step % 2, 1, 1, step])
             calls.append((stage, first, int(num_steps)))
-            sums = {name: tf.constant(value) for name, value in sums.items()}
-            return sums, tf.constant(3.0), tf.constant(finite)
+            outcomes = np.reshape(np.float32(rows), [-1, len(metrics.COLUMNS)])
+            return tf.constant(outcomes), tf.constant(3.0), tf.constant(finite)
 
         return function
 

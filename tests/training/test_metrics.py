@@ -17,16 +17,12 @@ def random_batch(examples, num_classes, occurring=None, seed=0):
     return logits, labels, generator.uniform(0, 3, examples).astype(np.float32)
 
 
-def sums_of(logits, labels, weights, losses):
-    sums = metrics.batch_sums(*(tf.constant(value) for value in (logits, labels, weights, losses)))
-    assert {value.dtype for value in sums.values()} == {tf.float32}
-    return added(metrics.empty(logits.shape[1]), sums)
-
-
-def added(total, sums):
-    total = {name: total[name] + np.asarray(sums[name]) for name in total}
-    assert {value.dtype for value in total.values()} == {np.dtype(np.float64)}
-    return total
+def sums_of(logits, labels, weights, losses, before=None):
+    rows = metrics.outcomes(*(tf.constant(value) for value in (logits, labels, weights, losses)))
+    assert rows.dtype == tf.float32
+    sums = metrics.added(before or metrics.empty(logits.shape[1]), rows.numpy())
+    assert {value.dtype for value in sums.values()} == {np.dtype(np.float64)}
+    return sums
 
 
 def check(sums, logits, labels, losses):
@@ -34,7 +30,6 @@ def check(sums, logits, labels, losses):
     num_classes = logits.shape[1]
     predicted = logits.argmax(axis=1)
     scores = metrics.scores(sums)
-    assert sums["weight"] == len(labels)
     np.testing.assert_array_equal(
         sums["confusion"], confusion_matrix(labels, predicted, labels=range(num_classes))
     )
@@ -70,9 +65,39 @@ def test_sums_of_batches_add_up_to_those_of_the_split():
     for begin, end in ((0, 1), (1, 40), (40, 100)):
         part = slice(begin, end)
         weights = np.ones(end - begin, np.float32)
-        sums = sums_of(logits[part], labels[part], weights, losses[part])
-        total = added(total, sums)
+        total = sums_of(logits[part], labels[part], weights, losses[part], before=total)
     check(total, logits, labels, losses)
+    whole = sums_of(logits, labels, np.ones(100, np.float32), losses)
+    for name in whole:  # to the last bit
+        np.testing.assert_array_equal(total[name], whole[name])
+
+
+def test_losses_are_added_one_after_the_other():
+    logits, labels, _ = random_batch(3, 6)
+    losses = np.float32([1, 2**-53, 2**-53])  # half of the last bit of 1; together they would count
+    for ends in ([3], [1, 3]):
+        sums, begin = metrics.empty(6), 0
+        for end in ends:
+            part, weights = slice(begin, end), np.ones(end - begin, np.float32)
+            sums = sums_of(logits[part], labels[part], weights, losses[part], before=sums)
+            begin = end
+        assert sums["loss"] == 1
+
+
+def test_adding_leaves_the_sums_as_they_were():
+    before = metrics.empty(6)
+    logits, labels, losses = random_batch(4, 6)
+    sums_of(logits, labels, np.ones(4, np.float32), losses, before)
+    assert not any(value.any() for value in before.values())
+
+
+def test_compiled_by_xla_outcomes_are_the_same():
+    logits, labels, losses = random_batch(50, 12)
+    logits[0, labels[0]] = np.nan
+    values = [tf.constant(value) for value in (logits, labels, np.ones(50, np.float32), losses)]
+    compiled = tf.function(metrics.outcomes, jit_compile=True)(*values)
+    np.testing.assert_array_equal(compiled[:, 2:], metrics.outcomes(*values)[:, 2:])
+    np.testing.assert_array_equal(compiled[1:], metrics.outcomes(*values)[1:])
 
 
 def test_a_batch_of_nothing_but_padding_adds_nothing():
