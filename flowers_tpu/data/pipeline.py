@@ -139,10 +139,13 @@ def distribute(
         strategy: whose replicas get them.
         dataset: gives the dataset of (worker, workers).
     """
-    # A step on CPUs finds its batch where it is. Fetched ahead for it nevertheless, TensorFlow now
-    # and then warns at the end of a split that a fetch was cancelled.
-    fetches = not _mirrors_on_cpus(strategy)
-    options = tf.distribute.InputOptions(experimental_fetch_to_device=fetches)
+    options = None
+    if _mirrors_on_cpus(strategy):
+        # A step finds its batch where the dataset's own prefetching has put it. What TensorFlow
+        # fetches beyond that is cancelled at a split's end, and sometimes it warns of that.
+        options = tf.distribute.InputOptions(
+            experimental_fetch_to_device=False, experimental_per_replica_buffer_size=0
+        )
     return strategy.distribute_datasets_from_function(
         lambda context: dataset(context.input_pipeline_id, context.num_input_pipelines), options
     )

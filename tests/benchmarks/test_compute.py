@@ -175,7 +175,9 @@ def test_a_pass_over_a_split_sees_every_photo(work, monkeypatch):
     seen = []
     evaluate, predict = evaluating.loop.evaluate, evaluating.predictions.predict
     monkeypatch.setattr(
-        evaluating.loop, "evaluate", lambda *a, **k: seen.append(evaluate(*a, **k)["weight"])
+        evaluating.loop,
+        "evaluate",
+        lambda *a, **k: seen.append(evaluate(*a, **k)["confusion"].sum()),
     )
     monkeypatch.setattr(
         evaluating.predictions, "predict", lambda *a, **k: seen.append(len(predict(*a, **k)))

@@ -289,13 +289,20 @@ def test_the_context_tells_which_worker_asks(train):
 # Distribution
 
 
-def test_nothing_is_fetched_ahead_for_replicas_on_cpus(make_strategy):
+def test_nothing_is_fetched_ahead_for_replicas_on_cpus(make_strategy, monkeypatch):
     # TensorFlow would warn now and then, at the end of a split, that a fetch was cancelled.
-    strategy = make_strategy(2)
+    strategy, given = make_strategy(2), []
+    distribute = strategy.distribute_datasets_from_function
+    monkeypatch.setattr(
+        strategy,
+        "distribute_datasets_from_function",
+        lambda function, options: given.append(options) or distribute(function, options),
+    )
     batches = pipeline.distribute(strategy, lambda worker, workers: tf.data.Dataset.range(2))
     values = strategy.experimental_local_results(next(iter(batches)))
     assert [value.numpy() for value in values] == [0, 1]
     assert len({value.device for value in values}) == 1
+    assert given[0].experimental_per_replica_buffer_size == 0
 
 
 @pytest.mark.parametrize("on_device", [False, True])

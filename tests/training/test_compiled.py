@@ -85,6 +85,15 @@ def test_the_first_bad_step_ends_the_call_before_its_update(make_strategy, repli
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
+def test_a_call_whose_first_step_is_bad_has_no_outcomes(make_strategy, replicas):
+    _, sums, finite, state, _ = trained(
+        make_strategy(replicas), [3, 2], bad=3, skips_bad_steps=True
+    )
+    assert not finite and state.step.numpy() == 3
+    assert sums["confusion"].sum() == 3 * 8
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
 def test_without_skipping_too_a_bad_step_ends_the_call(make_strategy, replicas):
     _, _, finite, state, _ = trained(make_strategy(replicas), [9], bad=4)
     assert not finite
