@@ -175,7 +175,7 @@ def forward_side(work: Work, name: str, steps_per_call: int, *, augmented: bool 
 
 
 def eval_side(work: Work, name: str, steps_per_call: int) -> Side:
-    """Evaluation steps, with all sums."""
+    """Evaluation steps, with their metrics added up."""
     function = compiled.compile_eval_steps(work.strategy, work.state.classifier.model)
 
     def call(count: tf.Tensor, sums: metrics.Sums) -> metrics.Sums:
@@ -241,7 +241,7 @@ def calls(num_steps: int, steps_per_call: int) -> Iterator[int]:
 def _in_calls(num_steps: int, steps_per_call: int, call: Callable, value: Any) -> None:
     """Does `value = call(steps, value)` until all steps are done."""
     for count in calls(num_steps, steps_per_call):
-        value = call(tf.constant(count), value)
+        value = call(tf.constant(count, tf.int32), value)
 
 
 def _enough_photos(data: parts.Data, batch_size: int) -> parts.Data:

@@ -111,8 +111,8 @@ def compile_eval_steps(
     def eval_steps(iterator, num_steps):
         outcomes = tf.TensorArray(tf.float32, num_steps)
         for number in tf.range(num_steps):
-            step = strategy.run(lambda b: steps.eval_step(model, b), args=(next(iterator),))
-            outcomes = outcomes.write(number, _joined(strategy, step))
+            rows = strategy.run(lambda b: steps.eval_step(model, b), args=(next(iterator),))
+            outcomes = outcomes.write(number, _joined(strategy, rows))
         return _rows(outcomes.stack())
 
     return eval_steps

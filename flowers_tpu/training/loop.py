@@ -100,7 +100,7 @@ def evaluate(
     while done < num_steps:
         count = pacer.steps(num_steps - done)
         with pacer.timed(count):
-            sums = metrics.added(sums, eval_steps(iterator, tf.constant(count)).numpy())
+            sums = metrics.added(sums, eval_steps(iterator, tf.constant(count, tf.int32)).numpy())
         done += count
         on_steps(count)
         interruption.check()
@@ -166,7 +166,7 @@ def fit(
                 stop = _next_stop(plan, step, epoch_end, stops)
                 count, before = pacer.steps(stop - step), step
                 with pacer.timed(count):
-                    outcomes, norm, finite = function(iterator, tf.constant(count))
+                    outcomes, norm, finite = function(iterator, tf.constant(count, tf.int32))
                     run.sums = metrics.added(run.sums, outcomes.numpy())
                 if not finite:
                     _skip_or_stop(plan, state, float(norm), ids_of_step)

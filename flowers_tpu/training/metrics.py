@@ -2,7 +2,7 @@
 
 F1 is no mean over batches, so what is summed is a confusion matrix; every score of whole numbers
 then follows exactly, whatever the batches were. A step gives a row per example, and the matrix is
-made of them here: one at every step would be most of what a small network's step has to do.
+made of them here: one at every step was 15% of the smallest network's step.
 """
 
 import math
@@ -21,8 +21,9 @@ def outcomes(
 ) -> tf.Tensor:
     """Returns what became of each example of a batch: `[batch, COLUMNS]` float32.
 
-    `top5` is 1 where fewer than five classes have a larger logit than the true one, whose own must
-    be finite. Class numbers are exact in float32, up to 2^24 of them.
+    `top5` is 1 where fewer than five classes have a larger logit than the true one; it may be 0
+    where a logit is not finite, and is where that is the true class's. Class numbers are exact in
+    float32, up to 2^24 of them.
 
     Args:
         logits: `[batch, classes]` float32.

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowers_tpu.models.classifier import Classifier
+from flowers_tpu.training.metrics import Sums
 from flowers_tpu.training.optimizers import Optimizer
 
 
@@ -19,7 +20,7 @@ class Progress(tf.train.experimental.PythonState):
         sums: the running epoch's `metrics` sums so far.
     """
 
-    def __init__(self, sums: dict[str, np.ndarray]):
+    def __init__(self, sums: Sums):
         self.history: list[dict] = []
         self.skipped: list[int] = []
         self.sums = sums

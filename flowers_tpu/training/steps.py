@@ -50,7 +50,7 @@ def warmup_gradients(
         tape.watch(variables)
         with dropout_seed(seed):
             logits = classifier.head(features, training=True)
-        share, loss, outcomes = _losses(logits, batch, variables, objective)
+        share, loss, outcomes = _loss_and_outcomes(logits, batch, variables, objective)
     return _summed(tape.gradient(share, variables), loss, outcomes, objective)
 
 
@@ -76,7 +76,7 @@ def finetune_gradients(
     with tf.GradientTape() as tape:
         with dropout_seed(seed):
             logits = classifier.model(batch["image"], training=True)
-        share, loss, outcomes = _losses(logits, batch, variables, objective)
+        share, loss, outcomes = _loss_and_outcomes(logits, batch, variables, objective)
     gradients, results = _summed(tape.gradient(share, variables), loss, outcomes, objective)
     _settle_statistics(statistics, before, results["finite"])
     return gradients, results
@@ -103,7 +103,7 @@ def predict_step(model: tf.keras.Model, batch: Batch) -> tf.Tensor:
     return model(batch["image"], training=False)
 
 
-def _losses(
+def _loss_and_outcomes(
     logits: tf.Tensor, batch: Batch, variables: Sequence[tf.Variable], objective: Objective
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns this replica's share of the global loss, its sum of losses, and its outcomes.

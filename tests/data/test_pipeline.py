@@ -272,6 +272,7 @@ class StrategyOfWorkers:
     """Asks for its data as one worker of three with two replicas each."""
 
     def distribute_datasets_from_function(self, function, options):
+        assert options is None
         return function(tf.distribute.InputContext(3, 1, 6))
 
 
@@ -289,6 +290,7 @@ def test_the_context_tells_which_worker_asks(train):
 # Distribution
 
 
+@pytest.mark.core
 def test_nothing_is_fetched_ahead_for_replicas_on_cpus(make_strategy, monkeypatch):
     # TensorFlow would warn now and then, at the end of a split, that a fetch was cancelled.
     strategy, given = make_strategy(2), []

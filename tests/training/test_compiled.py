@@ -95,9 +95,21 @@ def test_a_call_whose_first_step_is_bad_has_no_outcomes(make_strategy, replicas)
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_without_skipping_too_a_bad_step_ends_the_call(make_strategy, replicas):
-    _, _, finite, state, _ = trained(make_strategy(replicas), [9], bad=4)
+    _, sums, finite, state, _ = trained(make_strategy(replicas), [9], bad=4)
     assert not finite
     assert state.step.numpy() == 4
+    assert sums["confusion"].sum() == 4 * 8
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_outcomes_of_training_come_in_the_order_of_the_photos(make_strategy, replicas):
+    strategy = make_strategy(replicas)
+    function = compiled.compile_train_steps(
+        strategy, make_state(strategy), "warmup", 0, steps.Objective()
+    )
+    outcomes, *_ = function(batches(strategy, 3), tf.constant(3))
+    labels = np.concatenate([batch(8, CLASSES, seed=number)["label"] for number in range(3)])
+    np.testing.assert_array_equal(outcomes[:, metrics.COLUMNS.index("label")], labels)
 
 
 def test_the_rate_of_each_step_is_taken(make_strategy):

@@ -150,6 +150,7 @@ def test_gradients_that_are_not_finite_are_told_and_leave_the_statistics(make_st
         np.testing.assert_array_equal(variable, value)
 
 
+@pytest.mark.core
 def test_a_loss_that_is_not_finite_is_told_by_every_replica(make_strategy):
     """Whose gradients are finite: those of the logits are probabilities less the label's 1."""
     strategy = make_strategy(2)
