@@ -55,12 +55,12 @@ def added(sums: Sums, rows: np.ndarray) -> Sums:
     Losses are added one after the other, so it makes no difference how rows come together.
     """
     label, predicted, top5, _, loss = rows[rows[:, COLUMNS.index("weight")] > 0].T
-    confusion = np.zeros_like(sums["confusion"])
+    confusion = sums["confusion"].copy()
     np.add.at(confusion, (label.astype(int), predicted.astype(int)), 1)
     return {
         "loss": np.cumsum(np.append(sums["loss"], loss))[-1],
         "top5": sums["top5"] + top5.sum(),
-        "confusion": sums["confusion"] + confusion,
+        "confusion": confusion,
     }
 
 
