@@ -1,28 +1,8 @@
-"""Compares runs: their scores, the flags that differ, and their validation curves.
+"""See flowers_tpu/commands/compare.py, or --help."""
 
-    python scripts/compare.py runs/quickstart runs/another …
+import sys
 
-Runs that are not finished are compared by their best epoch so far. The curves go to --output.
-"""
-
-import dataclasses
-
-from flowers_tpu import command_line, config
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """The flags of this script."""
-
-    output: str = config.knob("comparison.png", "Output", "PNG file for the curves.")
-    overwrite: bool = config.knob(False, "Output", "Replace --output where it exists.")
-
+from flowers_tpu.commands import cli
 
 if __name__ == "__main__":
-    command_line.run(
-        "comparison.compare_runs",
-        __doc__,
-        options=Options,
-        takes_config=False,
-        arguments="the folders of two or more runs",
-    )
+    sys.exit(cli.main("compare"))

@@ -1,11 +1,8 @@
-"""Predicts the test photos with the best model of a run and writes the submission.
+"""See flowers_tpu/commands/predict.py, or --help."""
 
-    python scripts/predict.py --run_dir=runs/quickstart
+import sys
 
-Writes predictions_test.csv and submission.csv there.
-"""
-
-from flowers_tpu import command_line
+from flowers_tpu.commands import cli
 
 if __name__ == "__main__":
-    command_line.run("experiment.predict", __doc__, on_existing_run=True)
+    sys.exit(cli.main("predict"))

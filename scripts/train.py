@@ -1,12 +1,8 @@
-"""Trains a flower classifier, evaluates it and writes a submission.
+"""See flowers_tpu/commands/train.py, or --help."""
 
-    python scripts/train.py --tpu=local --flagfile=scripts/flagfiles/quickstart.flags
+import sys
 
-Running the same command again continues an interrupted run. At the end, plots/ and report.html in
-the run's folder show how it went; --noreport leaves them out.
-"""
-
-from flowers_tpu import command_line
+from flowers_tpu.commands import cli
 
 if __name__ == "__main__":
-    command_line.run("experiment.train", __doc__)
+    sys.exit(cli.main("train"))

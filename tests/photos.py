@@ -7,7 +7,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from flowers_tpu.data import augment, decode, records, source
+from flowers_tpu.data import decode, records, source
+from flowers_tpu.data.augment import apply
+from flowers_tpu.data.splits import Split
 from flowers_tpu.models.classifier import Classifier
 
 
@@ -50,15 +52,15 @@ def write_data_set(folder, *, train=24, val=9, test=5, size=32, num_classes=3):
     return folder
 
 
-def source_of(split: records.Split) -> source.Source:
+def source_of(split: Split) -> source.Source:
     """The photos of a split as they are, from its files."""
     return source.from_files(split, decode.for_evaluation(split.photo_size, split.photo_size))
 
 
-def augment_photo(size: int, augmentation: augment.Augmentation | None = None):
+def augment_photo(size: int, augmentation: apply.Augmentation | None = None):
     """What `pipeline.train_dataset` takes where the host augments; by default the notebook's."""
-    augmentation = augmentation or augment.Augmentation()
-    return functools.partial(augment.on_host, image_size=size, augmentation=augmentation)
+    augmentation = augmentation or apply.Augmentation()
+    return functools.partial(apply.on_host, image_size=size, augmentation=augmentation)
 
 
 def linear_classifier(num_classes: int, size: int = 2, seed: int = 0) -> Classifier:

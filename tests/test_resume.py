@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from flowers_tpu import experiment
-from flowers_tpu.config import Config
-from flowers_tpu.errors import StoppedError
-from flowers_tpu.run_directory import RunDirectory
+from flowers_tpu.commands import train
+from flowers_tpu.options import Config
+from flowers_tpu.runs.folder import RunDirectory
+from flowers_tpu.system.errors import StoppedError
 from tests.photos import write_data_set
 
 WRITTEN = ("history.csv", "submission.csv", "predictions_val.csv", "scores.json")
@@ -85,7 +85,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    experiment.train(make_config(data, run_dir))
+    train.train(make_config(data, run_dir))
     return run_dir
 
 
@@ -95,15 +95,15 @@ def stop_and_continue(monkeypatch, config, *stops):
     for stop in stops:
         monkeypatch.setattr(StopAt, "stop_at", stop)
         with pytest.raises(StoppedError):
-            experiment.train(config)
+            train.train(config)
     monkeypatch.setattr(StopAt, "stop_at", None)
-    experiment.train(config)
+    train.train(config)
 
 
 def test_two_runs_of_one_seed_are_the_same(whole, data, tmp_path):
     """Also with other steps per call, and with checkpoints within epochs."""
     config = make_config(data, tmp_path / "run", steps_per_loop=0, checkpoint_every_steps=2)
-    experiment.train(config)
+    train.train(config)
     assert_same_run(whole, tmp_path / "run")
 
 
@@ -121,7 +121,7 @@ IN_PLACES = {
 
 def test_the_polls_are_where_they_are_thought_to_be(whole, data, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "Interruption", StopAt)
-    experiment.train(make_config(data, tmp_path / "run"))
+    train.train(make_config(data, tmp_path / "run"))
     assert StopAt.polls == POLLS
 
 
@@ -140,7 +140,7 @@ def test_stopped_in(whole, data, tmp_path, monkeypatch, place):
 @pytest.fixture(scope="module")
 def whole_on_device(data, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "on_device"
-    experiment.train(make_config(data, run_dir, augment_on="device"))
+    train.train(make_config(data, run_dir, augment_on="device"))
     return run_dir
 
 
@@ -166,9 +166,9 @@ def test_the_cache_may_change_between_stops(
     for cache, stop in (("none", 3), ("records", 4)):
         monkeypatch.setattr(StopAt, "stop_at", stop)
         with pytest.raises(StoppedError):
-            experiment.train(dataclasses.replace(config, cache=cache))
+            train.train(dataclasses.replace(config, cache=cache))
     monkeypatch.setattr(StopAt, "stop_at", None)
-    experiment.train(dataclasses.replace(config, cache="pixels"))
+    train.train(dataclasses.replace(config, cache="pixels"))
     assert_same_run(whole if route == "host" else whole_on_device, tmp_path / "run")
 
 
@@ -183,15 +183,15 @@ def test_stopped_anywhere(whole, data, tmp_path, monkeypatch):
 def test_stopped_twice_and_continued_on_other_replicas(whole, data, tmp_path, monkeypatch):
     """Order and schedule stay; with frozen batch normalization the numbers stay within rounding."""
     changes = {"batch_norm": "frozen"}
-    experiment.train(make_config(data, tmp_path / "straight", **changes))
+    train.train(make_config(data, tmp_path / "straight", **changes))
     config = make_config(data, tmp_path / "moved", **changes)
     monkeypatch.setattr(experiment, "Interruption", StopAt)
     for replicas, stop in ((2, 3), (4, 4)):
         monkeypatch.setattr(StopAt, "stop_at", stop)
         with pytest.raises(StoppedError):
-            experiment.train(dataclasses.replace(config, replicas=replicas))
+            train.train(dataclasses.replace(config, replicas=replicas))
     monkeypatch.setattr(StopAt, "stop_at", None)
-    experiment.train(dataclasses.replace(config, replicas=1))
+    train.train(dataclasses.replace(config, replicas=1))
     first, second = (tensors(tmp_path / name) for name in ("straight", "moved"))
     for name, value in first.items():
         if np.asarray(value).dtype == np.float32:
@@ -208,7 +208,7 @@ def test_stopped_just_after_early_stopping(data, tmp_path, monkeypatch):
     # Nothing moves, and an equal loss is no better one: over after the third epoch.
     changes = {"early_stopping_patience": 2, "learning_rate": 0.0, "lr_schedule": "constant"}
     changes |= {"epochs": 9, "warmup_epochs": 0, "batch_norm": "frozen"}
-    experiment.train(make_config(data, tmp_path / "whole", **changes))
+    train.train(make_config(data, tmp_path / "whole", **changes))
     rows = (tmp_path / "whole" / "history.csv").read_text().splitlines()
     assert len(rows) == 1 + 3, "it did stop early"
     config = make_config(data, tmp_path / "run", **changes)
@@ -219,6 +219,6 @@ def test_stopped_just_after_early_stopping(data, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_efficientnet_with_its_stochastic_depth(data, tmp_path, monkeypatch):
     changes = {"backbone": "efficientnet_b0", "epochs": 1}
-    experiment.train(make_config(data, tmp_path / "whole", **changes))
+    train.train(make_config(data, tmp_path / "whole", **changes))
     stop_and_continue(monkeypatch, make_config(data, tmp_path / "run", **changes), 7)
     assert_same_run(tmp_path / "whole", tmp_path / "run")

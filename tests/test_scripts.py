@@ -16,9 +16,9 @@ import psutil
 import pytest
 from sklearn import metrics
 
-from flowers_tpu import experiment
-from flowers_tpu.config import Config
-from flowers_tpu.errors import RequestError
+from flowers_tpu.commands import train
+from flowers_tpu.options import Config
+from flowers_tpu.system.errors import RequestError
 from tests.photos import write_data_set
 
 FLAGS = [
@@ -212,5 +212,5 @@ def test_overwrite_deletes_nothing_where_the_new_run_cannot_be(data, tmp_path, m
     )  # fmt: skip
     monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=1))
     with pytest.raises(RequestError, match="--cache=pixels needs"):
-        experiment.train(given)
+        train.train(given)
     assert (tmp_path / "config.json").read_text() == "precious"

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
-from flowers_tpu import parts, progress
 from flowers_tpu.benchmarks import repeated, rounds
 from flowers_tpu.benchmarks.options import Options
 from flowers_tpu.benchmarks.rounds import Side
-from flowers_tpu.config import Config
-from flowers_tpu.distribution import Devices
-from flowers_tpu.errors import RequestError
+from flowers_tpu.options import Config
+from flowers_tpu.runs import recipe
+from flowers_tpu.system import terminal
+from flowers_tpu.system.devices import Devices
+from flowers_tpu.system.errors import RequestError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Bench:
     config: Config
     options: Options
     devices: Devices
-    data: parts.Data
+    data: recipe.Data
     contexts: contextlib.ExitStack
 
     @property
@@ -53,7 +54,7 @@ class Bench:
     def rates(self, title: str, sides: Sequence[Side]) -> dict[str, list[float]]:
         """Returns the photos/s of each side in each round; see `rounds.measure`."""
         options = self.options
-        with progress.bar((options.rounds + 1) * len(sides), title, "turns") as bar:
+        with terminal.bar((options.rounds + 1) * len(sides), title, "turns") as bar:
             return rounds.measure(
                 sides,
                 rounds=options.rounds,
@@ -63,14 +64,14 @@ class Bench:
 
     def seconds(self, title: str, turns: Mapping[str, Callable[[], float]]) -> dict:
         """Returns the seconds of each turn in each round, after one that is not counted."""
-        with progress.bar((self.options.rounds + 1) * len(turns), title, "turns") as bar:
+        with terminal.bar((self.options.rounds + 1) * len(turns), title, "turns") as bar:
             values = rounds.alternate(turns, self.options.rounds + 1, _shown(bar))
         return {name: series[1:] for name, series in values.items()}
 
 
 def leave_out(what: str, reason: object) -> None:
     """Tells that something is not measured."""
-    progress.say(f"{what} is left out: {reason}")
+    terminal.say(f"{what} is left out: {reason}")
 
 
 @contextlib.contextmanager
@@ -97,10 +98,10 @@ def say_ignored(side: str, config: Config, follows: Mapping[str, Sequence]) -> N
         if getattr(config, name) not in values
     ]
     if ignored:
-        progress.say(f"{side} goes without {', '.join(ignored)}")
+        terminal.say(f"{side} goes without {', '.join(ignored)}")
 
 
-def _shown(bar: progress.Bar) -> Callable[[str], None]:
+def _shown(bar: terminal.Bar) -> Callable[[str], None]:
     """Moves a bar on at the beginning of each turn."""
     begun = []
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from flowers_tpu import feed, parts
 from flowers_tpu.benchmarks import flops, inputs
 from flowers_tpu.benchmarks.rounds import Run, Side, timed
-from flowers_tpu.config import Config
-from flowers_tpu.data import augment
-from flowers_tpu.errors import RunError
-from flowers_tpu.training import compiled, loop, metrics, pacing, steps
+from flowers_tpu.data.augment import apply
+from flowers_tpu.options import Config
+from flowers_tpu.runs import feed, recipe
+from flowers_tpu.system.errors import RunError
+from flowers_tpu.training import calls, metrics, multistep, pacing, steps
 from flowers_tpu.training.state import TrainState
 
 _MOST_STEPS = 1_000_000  # of a call
@@ -48,7 +48,7 @@ class Work:
 
     config: Config
     strategy: tf.distribute.Strategy
-    plan: loop.Plan
+    plan: calls.Plan
     state: TrainState
     photo_side: int
 
@@ -77,9 +77,9 @@ class Work:
 
     @functools.cached_property
     def train_steps(self) -> dict[str, Callable]:
-        """The compiled function of each stage; see `compiled.compile_train_steps`."""
+        """The compiled function of each stage; see `multistep.compile_train_steps`."""
         return {
-            stage: compiled.compile_train_steps(
+            stage: multistep.compile_train_steps(
                 self.strategy, self.state, stage, self.plan.seed, self.plan.objective,
                 feed.augment_on_device(self.config), skips_bad_steps=self.plan.on_nan == "skip",
             )
@@ -87,7 +87,7 @@ class Work:
         }  # fmt: skip
 
 
-def make_work(config: Config, strategy: tf.distribute.Strategy, data: parts.Data) -> Work:
+def make_work(config: Config, strategy: tf.distribute.Strategy, data: recipe.Data) -> Work:
     """Builds the model and everything else of a run that does not end; weights are random.
 
     As its steps see one and the same batch, there may be fewer photos than that has.
@@ -95,10 +95,10 @@ def make_work(config: Config, strategy: tf.distribute.Strategy, data: parts.Data
     config = dataclasses.replace(config, weights="none")
     plan = inputs.endless_plan(config, _enough_photos(data, config.global_batch_size))
     side = feed.train_decoder(config, data.splits["train"].photo_size).side
-    return Work(config, strategy, plan, parts.make_state(config, strategy, plan), side)
+    return Work(config, strategy, plan, recipe.make_state(config, strategy, plan), side)
 
 
-def of_one_replica(work: Work, data: parts.Data) -> Work:
+def of_one_replica(work: Work, data: recipe.Data) -> Work:
     """The work of one replica by itself, which FLOPs are counted on.
 
     The graph of a step over several has the operations of each of them or, on a TPU, those of one.
@@ -176,7 +176,7 @@ def forward_side(work: Work, name: str, steps_per_call: int, *, augmented: bool 
 
 def eval_side(work: Work, name: str, steps_per_call: int) -> Side:
     """Evaluation steps, with their metrics added up."""
-    function = compiled.compile_eval_steps(work.strategy, work.state.classifier.model)
+    function = multistep.compile_eval_steps(work.strategy, work.state.classifier.model)
 
     def call(count: tf.Tensor, sums: metrics.Sums) -> metrics.Sums:
         return metrics.added(sums, function(work.inference_resident, count).numpy())
@@ -189,7 +189,7 @@ def eval_side(work: Work, name: str, steps_per_call: int) -> Side:
 
 def predict_side(work: Work, name: str) -> Side:
     """Prediction, whose logits come back after every step."""
-    function = compiled.compile_predict_step(work.strategy, work.state.classifier.model)
+    function = multistep.compile_predict_step(work.strategy, work.state.classifier.model)
 
     def run(num_steps: int) -> None:
         for _ in range(num_steps):
@@ -204,7 +204,7 @@ def train_flops(work: Work) -> float:
     Args:
         work: of one replica; see `of_one_replica`.
     """
-    gradients_step, _ = compiled.replica_steps(
+    gradients_step, _ = multistep.replica_steps(
         work.state, "finetune", work.plan.seed, work.plan.objective
     )
     return _flops(work, gradients_step)
@@ -244,7 +244,7 @@ def _in_calls(num_steps: int, steps_per_call: int, call: Callable, value: Any) -
         value = call(tf.constant(count, tf.int32), value)
 
 
-def _enough_photos(data: parts.Data, batch_size: int) -> parts.Data:
+def _enough_photos(data: recipe.Data, batch_size: int) -> recipe.Data:
     """A data set in which the photos of a small training split count as often as a batch needs."""
     split = data.splits["train"]
     if split.size >= batch_size:
@@ -273,7 +273,7 @@ def _repeated(
         "weight": np.ones(batch_size, np.float32),
     }
     if config.augment_on == "device":
-        batch["draws"] = generator.random((batch_size, augment.NUM_DRAWS), np.float32)
+        batch["draws"] = generator.random((batch_size, apply.NUM_DRAWS), np.float32)
     return strategy.distribute_datasets_from_function(
         lambda context: tf.data.Dataset.from_tensors(batch).repeat()
     )

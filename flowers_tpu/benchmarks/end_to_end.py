@@ -4,16 +4,16 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 
-from flowers_tpu import feed
 from flowers_tpu.benchmarks import compute
 from flowers_tpu.benchmarks.compute import Work
 from flowers_tpu.benchmarks.rounds import Run, Side, timed
-from flowers_tpu.errors import RunError
-from flowers_tpu.training import loop
+from flowers_tpu.runs import feed
+from flowers_tpu.system.errors import RunError
+from flowers_tpu.training import calls
 
 
 def side(work: Work, name: str, batches: feed.Batches) -> Side:
-    """Training by `loop.fit` without validation and checkpoints, which are timed on their own.
+    """Training by `calls.fit` without validation and checkpoints, which are timed on their own.
 
     Each turn begins with the first step, and to read anew. A step that is not finite ends it,
     whatever `--on_nan` says: updates that are left out would be timed as if they were done.
@@ -55,15 +55,15 @@ class NoInterruption:
         """Goes on."""
 
 
-def _fit(name: str, work: Work, plan: loop.Plan, iterator: Iterator, steps: int) -> None:
+def _fit(name: str, work: Work, plan: calls.Plan, iterator: Iterator, steps: int) -> None:
     end = int(work.state.step.numpy()) + steps
 
-    def on_steps(call: loop.Call) -> None:
+    def on_steps(call: calls.Call) -> None:
         if call.step >= end:
             raise _DoneError
 
     try:
-        loop.fit(
+        calls.fit(
             plan=plan,
             state=work.state,
             checkpoints=_NoCheckpoints(),

@@ -2,26 +2,27 @@
 
 import dataclasses
 
-from flowers_tpu import feed
 from flowers_tpu.benchmarks.compute import Work
 from flowers_tpu.benchmarks.end_to_end import NoInterruption
 from flowers_tpu.benchmarks.rounds import Side, timed
-from flowers_tpu.data import pipeline, records
+from flowers_tpu.data import pipeline
+from flowers_tpu.data.splits import Split
 from flowers_tpu.evaluation import predictions
-from flowers_tpu.training import compiled, loop
+from flowers_tpu.runs import feed
+from flowers_tpu.training import calls, multistep
 
 
-def sides(work: Work, split: records.Split) -> list[Side]:
+def sides(work: Work, split: Split) -> list[Side]:
     """The two sides; a step of theirs is a pass over the split."""
     config = dataclasses.replace(work.config, cache="none")
     strategy, model = work.strategy, work.state.classifier.model
     batches = feed.eval_batches(config, strategy, split)
-    eval_steps = compiled.compile_eval_steps(strategy, model)
-    predict_step = compiled.compile_predict_step(strategy, model)
+    eval_steps = multistep.compile_eval_steps(strategy, model)
+    predict_step = multistep.compile_predict_step(strategy, model)
 
     def evaluate(passes: int) -> None:
         for _ in range(passes):
-            loop.evaluate(
+            calls.evaluate(
                 eval_steps,
                 feed.iterate(batches),
                 pipeline.eval_steps(split.size, config.global_batch_size),

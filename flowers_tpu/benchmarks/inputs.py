@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from flowers_tpu import feed, parts
 from flowers_tpu.benchmarks import bench, notebook
 from flowers_tpu.benchmarks.rounds import Run, Side, timed
-from flowers_tpu.config import Config
 from flowers_tpu.data import records
-from flowers_tpu.training import loop
+from flowers_tpu.data.splits import Split
+from flowers_tpu.options import Config
+from flowers_tpu.runs import feed, recipe
+from flowers_tpu.training import calls
 
 # The project's ways of feeding a model: what a configuration is changed to. Where the device
 # augments, that is not among what the input does.
@@ -27,7 +28,7 @@ _STEPS = 1_000_000  # of a plan: more than a turn takes
 
 
 def sides(
-    config: Config, strategy: tf.distribute.Strategy, data: parts.Data, *, with_notebook: bool
+    config: Config, strategy: tf.distribute.Strategy, data: recipe.Data, *, with_notebook: bool
 ) -> tuple[list[Side], dict[str, float]]:
     """Returns the sides to measure, and how long it took to fill each cache, seconds.
 
@@ -59,18 +60,18 @@ def sides(
     return found, filling
 
 
-def endless_plan(config: Config, data: parts.Data) -> loop.Plan:
+def endless_plan(config: Config, data: recipe.Data) -> calls.Plan:
     """The plan of a run with more steps than a turn takes, all of them fine-tuning.
 
     Raises:
         RequestError: there are fewer training photos than a global batch has.
     """
     epochs = -(-_STEPS // max(1, data.splits["train"].size // config.global_batch_size))
-    return parts.make_plan(dataclasses.replace(config, warmup_epochs=0, epochs=epochs), data)
+    return recipe.make_plan(dataclasses.replace(config, warmup_epochs=0, epochs=epochs), data)
 
 
 def endless_batches(
-    config: Config, strategy: tf.distribute.Strategy, data: parts.Data, first_step: int = 0
+    config: Config, strategy: tf.distribute.Strategy, data: recipe.Data, first_step: int = 0
 ) -> feed.Batches:
     """The batches of a run that goes on for longer than a measurement; fills the cache.
 
@@ -82,7 +83,7 @@ def endless_batches(
     return feed.train_batches(config, strategy, source, plan, first_step)
 
 
-def notebook_dataset(config: Config, split: records.Split) -> tf.data.Dataset:
+def notebook_dataset(config: Config, split: Split) -> tf.data.Dataset:
     """The notebook's batches of a split.
 
     Raises:
@@ -93,7 +94,7 @@ def notebook_dataset(config: Config, split: records.Split) -> tf.data.Dataset:
     return notebook.dataset(paths, split.photo_size, config.global_batch_size)
 
 
-def decoded(split: records.Split, batch_size: int) -> tf.data.Dataset:
+def decoded(split: Split, batch_size: int) -> tf.data.Dataset:
     """Parsed, decoded whole and batched, and nothing else."""
 
     def example(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from flowers_tpu.benchmarks.rounds import Side
-from flowers_tpu.config import Config
 from flowers_tpu.models import backbones
 from flowers_tpu.models.classifier import precision_policy
+from flowers_tpu.options import Config
 from flowers_tpu.training import optimizers
 
 Dataset = tf.data.Dataset | tf.distribute.DistributedDataset

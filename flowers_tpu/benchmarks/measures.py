@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from flowers_tpu import files, parts, progress
 from flowers_tpu.benchmarks import (
     compute,
     evaluating,
@@ -24,8 +23,10 @@ from flowers_tpu.benchmarks import (
 from flowers_tpu.benchmarks.bench import Bench, leave_out, leaving_out
 from flowers_tpu.benchmarks.options import Options
 from flowers_tpu.benchmarks.results import Row
-from flowers_tpu.config import Config
 from flowers_tpu.data import records
+from flowers_tpu.options import Config
+from flowers_tpu.runs import recipe
+from flowers_tpu.system import files, terminal
 
 Measure = Callable[[Bench], list[Row]]
 
@@ -66,7 +67,7 @@ def startup_(bench: Bench) -> list[Row]:
     if not bench.can_start_processes("startup"):
         return []
     turns = bench.options.rounds
-    with progress.bar(turns, "startup", "starts") as bar:
+    with terminal.bar(turns, "startup", "starts") as bar:
         times = []
         for _ in range(turns):
             times.append(startup.seconds(bench.config))
@@ -98,7 +99,7 @@ def memory_(bench: Bench) -> list[Row]:
             works.append("notebook")
     works.append("ours")
     config = _with_large_data(bench)
-    with progress.bar(1 + len(works), "memory", "processes") as bar:
+    with terminal.bar(1 + len(works), "memory", "processes") as bar:
         training = memory.peak("training", bench.config)
         bar.update(1)
         peaks = {}
@@ -117,7 +118,7 @@ def memory_(bench: Bench) -> list[Row]:
 def resume_(bench: Bench) -> list[Row]:
     """Time to the first batch at both ends of an epoch."""
     config = _with_large_data(bench)
-    data = parts.load_data(config, ("train",))
+    data = recipe.load_data(config, ("train",))
     seconds = bench.seconds("resume", resume.turns(config, bench.strategy, data))
     later = rounds.per_round(
         lambda first, last: last - first, seconds["first step"], seconds["last step"]

@@ -11,9 +11,9 @@ import os
 import resource
 import sys
 
-from flowers_tpu import allocator
 from flowers_tpu.benchmarks import process
-from flowers_tpu.config import Config
+from flowers_tpu.options import Config
+from flowers_tpu.system import allocator
 
 _BATCHES_AFTER = 32  # that are read when the shuffle buffer is full
 _STEPS = 3  # of training: from the first one on, memory is as it stays
@@ -45,24 +45,24 @@ def _read_ours(config: Config) -> None:
 
 def _read(config: Config, make_batches, shuffle: int) -> None:
     """Reads until the shuffle buffer is full, and some batches more."""
-    from flowers_tpu import parts
     from flowers_tpu.benchmarks import inputs
+    from flowers_tpu.runs import recipe
 
-    devices = parts.choose_devices(config)
-    config = parts.resolve(config, devices)
-    data = parts.load_data(config, ("train",))
+    devices = recipe.choose_devices(config)
+    config = recipe.resolve(config, devices)
+    data = recipe.load_data(config, ("train",))
     batches = make_batches(config, devices.strategy, data)
     inputs.reader(devices.strategy, batches)(shuffle // config.global_batch_size + _BATCHES_AFTER)
 
 
 def _train(config: Config) -> None:
     """Trains some steps of the real loop."""
-    from flowers_tpu import parts
     from flowers_tpu.benchmarks import compute, end_to_end, inputs
+    from flowers_tpu.runs import recipe
 
-    devices = parts.choose_devices(config)
-    config = parts.resolve(config, devices)
-    data = parts.load_data(config, ("train",))
+    devices = recipe.choose_devices(config)
+    config = recipe.resolve(config, devices)
+    data = recipe.load_data(config, ("train",))
     work = compute.make_work(config, devices.strategy, data)
     batches = inputs.endless_batches(config, devices.strategy, data)
     end_to_end.side(work, "loop", batches).open()(_STEPS)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from flowers_tpu import memory
+from flowers_tpu.system import memory
 
 SHUFFLE = 2048
 _LEAST_CROP = 0.7

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from flowers_tpu.config import Config
-from flowers_tpu.errors import RunError
+from flowers_tpu.options import Config
+from flowers_tpu.system.errors import RunError
 
 
 def run(module: str, arguments: Sequence[str], config: Config) -> dict[str, float]:

@@ -9,15 +9,18 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from flowers_tpu import parts, progress
 from flowers_tpu.data import records
-from flowers_tpu.errors import RequestError
+from flowers_tpu.data.shards import shard_reader
+from flowers_tpu.data.splits import Split
+from flowers_tpu.runs import recipe
+from flowers_tpu.system import terminal
+from flowers_tpu.system.errors import RequestError
 
 _SHARDS = 16  # as the competition's
 
 
 @contextlib.contextmanager
-def repeated(data: parts.Data, photos: int) -> Iterator[str]:
+def repeated(data: recipe.Data, photos: int) -> Iterator[str]:
     """Gives the folder of a training split of so many photos; it is removed at the end.
 
     Args:
@@ -41,14 +44,14 @@ def repeated(data: parts.Data, photos: int) -> Iterator[str]:
         yield folder
 
 
-def _write(split: records.Split, directory: str, photos: int) -> None:
-    read = records.shard_reader(split.shards)
+def _write(split: Split, directory: str, photos: int) -> None:
+    read = shard_reader(split.shards)
     serialized = tf.data.Dataset.range(len(split.shards)).flat_map(read).map(records.parse)
     at_hand = [
         (example["image"], int(example["label"])) for example in serialized.as_numpy_iterator()
     ]
     endless = zip(itertools.count(), itertools.cycle(at_hand), strict=False)
-    with progress.bar(photos, "repeating photos") as bar:
+    with terminal.bar(photos, "repeating photos") as bar:
         for shard in range(_SHARDS):
             count = (photos * (shard + 1)) // _SHARDS - (photos * shard) // _SHARDS
             with records.shard_writer(directory, shard, split.photo_size) as write:

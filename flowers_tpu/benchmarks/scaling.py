@@ -3,15 +3,16 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from flowers_tpu import distribution, parts
 from flowers_tpu.benchmarks import compute, results, rounds
 from flowers_tpu.benchmarks.bench import Bench
 from flowers_tpu.benchmarks.options import Options, numbers
 from flowers_tpu.benchmarks.results import Row
 from flowers_tpu.benchmarks.rounds import Side
-from flowers_tpu.config import Config
-from flowers_tpu.errors import RequestError
 from flowers_tpu.models.backbones import check_backbone
+from flowers_tpu.options import Config
+from flowers_tpu.runs import recipe
+from flowers_tpu.system import devices
+from flowers_tpu.system.errors import RequestError
 
 
 def check(config: Config, options: Options) -> None:
@@ -99,11 +100,11 @@ def replica_batches(batch_size: int, counts: Sequence[int], *, constant: str) ->
     return {count: total // count for count in counts}
 
 
-def replica_sides(config: Config, data: parts.Data, batches: Mapping[int, int]) -> dict[int, Side]:
+def replica_sides(config: Config, data: recipe.Data, batches: Mapping[int, int]) -> dict[int, Side]:
     """A side for each number of CPU replicas, with so many photos for each of them."""
     found = {}
     for count, batch_size in batches.items():
-        strategy = distribution.choose_devices(replicas=count).strategy
+        strategy = devices.choose_devices(replicas=count).strategy
         changed = dataclasses.replace(
             config, global_batch_size=batch_size * count, batch_size_per_replica=batch_size
         )
@@ -111,7 +112,7 @@ def replica_sides(config: Config, data: parts.Data, batches: Mapping[int, int]) 
     return found
 
 
-def size_sides(config: Config, strategy, data: parts.Data, sizes: Sequence[int]) -> list[Side]:
+def size_sides(config: Config, strategy, data: recipe.Data, sizes: Sequence[int]) -> list[Side]:
     """A side for each size of the photos that the model sees."""
     return [
         _side(dataclasses.replace(config, image_size=size), strategy, data, f"{size} px")
@@ -119,7 +120,7 @@ def size_sides(config: Config, strategy, data: parts.Data, sizes: Sequence[int])
     ]
 
 
-def batch_sides(config: Config, strategy, data: parts.Data, batches: Sequence[int]) -> list[Side]:
+def batch_sides(config: Config, strategy, data: recipe.Data, batches: Sequence[int]) -> list[Side]:
     """A side for each number of photos per replica."""
     count = strategy.num_replicas_in_sync
     return [
@@ -132,7 +133,7 @@ def batch_sides(config: Config, strategy, data: parts.Data, batches: Sequence[in
 
 
 def precision_sides(
-    config: Config, strategy, data: parts.Data, precisions: Sequence[str]
+    config: Config, strategy, data: recipe.Data, precisions: Sequence[str]
 ) -> list[Side]:
     """A side for each precision of the layers' arithmetic."""
     return [
@@ -179,7 +180,7 @@ def replicas(count: int) -> str:
     return f"{count} replica{'s' if count > 1 else ''}"
 
 
-def _side(config: Config, strategy, data: parts.Data, name: str) -> Side:
+def _side(config: Config, strategy, data: recipe.Data, name: str) -> Side:
     work = compute.make_work(config, strategy, data)
     steps_per_call = compute.steps_per_call(work)
     return compute.train_side(work, name, "finetune", steps_per_call)

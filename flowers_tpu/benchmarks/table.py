@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from flowers_tpu import files
 from flowers_tpu.benchmarks.results import Change, Row
-from flowers_tpu.errors import RequestError
+from flowers_tpu.system import files
+from flowers_tpu.system.errors import RequestError
 
 MADE_BY = "flowers_tpu benchmark"
 

@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Iterator
 
 from flowers_tpu.benchmarks.rounds import Side
-from flowers_tpu.config import Config
-from flowers_tpu.errors import RequestError, RunError
+from flowers_tpu.options import Config
+from flowers_tpu.system.errors import RequestError, RunError
 
 NETWORKS = ("vgg16", "mobilenet_v2", "small_cnn", "tiny")
 OPTIMIZERS = ("sgd", "adam", "adamw")

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from flowers_tpu import feed, parts
 from flowers_tpu.benchmarks import (
     compute,
     end_to_end,
@@ -20,6 +19,7 @@ from flowers_tpu.benchmarks.bench import Bench, leaving_out, say_ignored
 from flowers_tpu.benchmarks.compute import Work
 from flowers_tpu.benchmarks.results import Row
 from flowers_tpu.benchmarks.rounds import Side
+from flowers_tpu.runs import feed, recipe
 
 # By names --compare_to pairs the rows of benchmarks, so no measured figure is in one.
 _FED = "train, fed by tf.data"
@@ -135,7 +135,7 @@ def _input_side(work: Work, name: str, batches: feed.Batches) -> Side:
     return Side(name, photos, lambda: inputs.reader(work.strategy, batches))
 
 
-def _cached_sides(work: Work, data: parts.Data) -> list[Side]:
+def _cached_sides(work: Work, data: recipe.Data) -> list[Side]:
     """The loop with the pixels in memory, and its input alone; nothing where they do not fit."""
     config = dataclasses.replace(work.config, cache="pixels")
     with leaving_out(f"loop{_CACHED}"):
@@ -147,7 +147,7 @@ def _cached_sides(work: Work, data: parts.Data) -> list[Side]:
     return []
 
 
-def _notebook_side(work: Work, data: parts.Data) -> Side:
+def _notebook_side(work: Work, data: recipe.Data) -> Side:
     config, split = work.config, data.splits["train"]
     dataset = inputs.notebook_dataset(config, split)
     model = keras_fit.build_notebook(config, work.strategy, work.plan.num_classes, split.photo_size)

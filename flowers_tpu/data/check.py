@@ -10,9 +10,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from flowers_tpu.data import records, verify
-from flowers_tpu.data.records import Shard, Split
+from flowers_tpu.data.shards import Shard, find_shards
+from flowers_tpu.data.splits import Split, examine_shards
 from flowers_tpu.data.verify import Problem, Record
-from flowers_tpu.errors import RequestError, RunError
+from flowers_tpu.system.errors import RequestError, RunError
 
 _BAD_RECORDS = ("split", "file", "record", "id", "problem")
 
@@ -42,8 +43,8 @@ def check(folder: str, image_size: int, num_classes: int) -> Report:
     for split in records.SPLITS:
         shards, contents, repeated = (), [], []
         try:
-            shards = records.find_shards(folder, split, image_size)
-            contents = records.examine_shards(shards, split, num_classes, decode=True)
+            shards = find_shards(folder, split, image_size)
+            contents = examine_shards(shards, split, num_classes, decode=True)
         except RequestError as error:
             problems.append(str(error))
         for shard, content in zip(shards, contents, strict=False):
@@ -61,8 +62,8 @@ def check(folder: str, image_size: int, num_classes: int) -> Report:
 
 def new_problems(folder: str, split: Split, image_size: int, num_classes: int) -> list[Problem]:
     """Decodes every photo of a split that was read before; returns what was not known of it."""
-    shards = records.find_shards(folder, split.name, image_size)
-    contents = records.examine_shards(shards, split.name, num_classes, decode=True)
+    shards = find_shards(folder, split.name, image_size)
+    contents = examine_shards(shards, split.name, num_classes, decode=True)
     return [p for content in contents for p in content.problems if p not in split.problems]
 
 

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 
-from flowers_tpu.errors import RequestError
+from flowers_tpu.system.errors import RequestError
 
 # "Flower Classification with TPUs" gives each photo's class as an index into this order. Its
 # notebooks carry stray spaces after 'cyclamen' and 'hippeastrum'; names here have none.

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from flowers_tpu.data import augment, order
+from flowers_tpu.data import order
+from flowers_tpu.data.augment.draws import draws_from
 from flowers_tpu.data.source import Source
 
 _STEPS_AHEAD = 2
@@ -43,7 +44,7 @@ def train_dataset(
         source: of the training split.
         global_batch_size: photos of one step over all replicas.
         local_batch_size: photos of one batch of the dataset: one replica's.
-        augment_photo: maps a photo and its draws to what the model sees (`augment.on_host`); None
+        augment_photo: maps a photo and its draws to what the model sees (`apply.on_host`); None
             where the device does it, which then gets the draws.
         seed: of order and augmentation.
         shuffle_buffer: see `order.ordered`.
@@ -70,7 +71,7 @@ def train_dataset(
             shuffle_buffer=shuffle_buffer,
         )
         elements = ordered.take(steps_per_epoch * global_batch_size).skip(skipped)
-        draws = augment.draws_from(seed, epoch * split.size + skipped)
+        draws = draws_from(seed, epoch * split.size + skipped)
         return tf.data.Dataset.zip((elements, draws))
 
     def complete(example: Batch, draws: tf.Tensor) -> Batch:
@@ -131,29 +132,25 @@ def eval_steps(num_examples: int, global_batch_size: int) -> int:
 
 
 def distribute(
-    strategy: tf.distribute.Strategy, dataset: Callable[[int, int], tf.data.Dataset]
+    strategy: tf.distribute.Strategy,
+    dataset: Callable[[int, int], tf.data.Dataset],
+    *,
+    fetches_ahead: bool,
 ) -> tf.distribute.DistributedDataset | tf.data.Dataset:
     """Gives replica r of a step the r-th of its consecutive local batches.
 
     Args:
         strategy: whose replicas get them.
         dataset: gives the dataset of (worker, workers).
+        fetches_ahead: whether TensorFlow copies batches to the devices before their step.
     """
     options = None
-    if _mirrors_on_cpus(strategy):
-        # A step finds its batch where the dataset's own prefetching has put it. What TensorFlow
-        # fetches beyond that is cancelled at a split's end, and sometimes it warns of that.
+    if strategy.num_replicas_in_sync > 1 and not fetches_ahead:
         options = tf.distribute.InputOptions(
             experimental_fetch_to_device=False, experimental_per_replica_buffer_size=0
         )
     return strategy.distribute_datasets_from_function(
         lambda context: dataset(context.input_pipeline_id, context.num_input_pipelines), options
-    )
-
-
-def _mirrors_on_cpus(strategy: tf.distribute.Strategy) -> bool:
-    return isinstance(strategy, tf.distribute.MirroredStrategy) and all(
-        "CPU" in device for device in strategy.extended.worker_devices
     )
 
 

@@ -11,9 +11,11 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from flowers_tpu import memory, progress
 from flowers_tpu.data import records
 from flowers_tpu.data.decode import Decoder
+from flowers_tpu.data.shards import shard_reader
+from flowers_tpu.data.splits import Split
+from flowers_tpu.system import memory, terminal
 
 Example = dict[str, tf.Tensor]
 
@@ -33,24 +35,24 @@ class Source:
         examples: maps `[batch]` elements to a batch of examples where that is cheaper; else None.
     """
 
-    split: records.Split
+    split: Split
     side: int
     elements: Callable[[tf.Tensor], tf.data.Dataset]
     example: Callable[[tf.Tensor], Example]
     examples: Callable[[tf.Tensor], Example] | None = None
 
 
-def from_files(split: records.Split, decode: Decoder) -> Source:
+def from_files(split: Split, decode: Decoder) -> Source:
     """Reads and decodes each time."""
 
     def example(serialized: tf.Tensor) -> Example:
         parsed = records.parse(serialized)
         return {"image": decode(parsed["image"]), "label": parsed["label"]}
 
-    return Source(split, decode.side, records.shard_reader(split.shards), example)
+    return Source(split, decode.side, shard_reader(split.shards), example)
 
 
-def from_records(split: records.Split, decode: Decoder) -> Source:
+def from_records(split: Split, decode: Decoder) -> Source:
     """Keeps the serialized records in memory, and decodes each time."""
     files = from_files(split, decode)
     kept = _Kept(_in_file_order(files), split.size, f"reading {split.name}")
@@ -59,7 +61,7 @@ def from_records(split: records.Split, decode: Decoder) -> Source:
     )
 
 
-def from_pixels(split: records.Split, decode: Decoder) -> Source:
+def from_pixels(split: Split, decode: Decoder) -> Source:
     """Decodes once, and keeps the pixels in memory."""
     files = from_files(split, decode)
     decoded = _in_file_order(files).map(
@@ -80,13 +82,18 @@ def from_pixels(split: records.Split, decode: Decoder) -> Source:
     return Source(split, decode.side, _numbers(split), example, examples)
 
 
-def bytes_of_records(split: records.Split) -> int:
-    """The memory that `from_records` takes, but for a little around each record."""
-    return int(split.jpeg_sizes.sum())
+def bytes_of(cache: str, split: Split, decode: Decoder) -> int:
+    """Returns the memory that a cache takes, but for a little around each record.
 
-
-def bytes_of_pixels(split: records.Split, decode: Decoder) -> int:
-    """The memory that `from_pixels` takes."""
+    Args:
+        cache: `none`, `records` or `pixels`.
+        split: what it keeps.
+        decode: gives the pixels.
+    """
+    if cache == "none":
+        return 0
+    if cache == "records":
+        return int(split.jpeg_sizes.sum())
     return split.size * decode.side**2 * 3
 
 
@@ -100,6 +107,14 @@ def check_memory(cache: str, needed: int) -> None:
     smaller = "--cache=records or " if cache == "pixels" else ""
     advice = f"use {smaller}--cache=none, a smaller --image_size, or a machine with more memory"
     memory.check(needed, f"--cache={cache}", advice)
+
+
+# By --cache.
+MAKERS: dict[str, Callable[[Split, Decoder], Source]] = {
+    "none": from_files,
+    "records": from_records,
+    "pixels": from_pixels,
+}
 
 
 class _Kept:
@@ -127,7 +142,7 @@ class _Kept:
             return kept
 
         iterator = iter(dataset)
-        with progress.bar(size, title) as bar:
+        with terminal.bar(size, title) as bar:
             for begin in range(0, size, _FILLED_AT_ONCE):
                 end = min(begin + _FILLED_AT_ONCE, size)
                 with tf.device(_HOST):
@@ -150,7 +165,7 @@ class _Kept:
         return tf.ensure_shape(items, [numbers.shape[0], *self._shape])
 
 
-def _numbers(split: records.Split) -> Callable[[tf.Tensor], tf.data.Dataset]:
+def _numbers(split: Split) -> Callable[[tf.Tensor], tf.data.Dataset]:
     """Gives the numbers of a shard's examples, in file order."""
     ends = np.cumsum([shard.count for shard in split.shards], dtype=np.int64)
     bounds = tf.constant([0, *ends], tf.int64)

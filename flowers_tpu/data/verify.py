@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from flowers_tpu.errors import RequestError
+from flowers_tpu.data import records
+from flowers_tpu.system.errors import RequestError
 
 # What TensorFlow raises at a record that is damaged, or is none of ours. Where its message quotes
 # bytes that are no UTF-8, Python cannot make an exception of it and raises one of its own.
 ERRORS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError, UnicodeDecodeError)
 
-_NO_LABEL = -1
-READ_BUFFER = 256 << 10  # bytes; several shards are read at a time, in pieces of this size
 _BATCH = 256  # descriptions handed over at once
 _DESCRIPTION = ("id", "label", "fingerprint", "jpeg_size", "shape")
 # A TFRecord: its length and the length's checksum, its data, and the data's checksum; bytes.
@@ -81,24 +80,6 @@ class _Finding(NamedTuple):
     wrong: str
 
 
-def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Parses one record to scalars: `image` (string, JPEG), `id` (string) and `label` (int32).
-
-    `label` is -1 where the record has none.
-    """
-    example = tf.io.parse_single_example(
-        serialized,
-        {
-            "image": tf.io.FixedLenFeature([], tf.string),
-            "id": tf.io.FixedLenFeature([], tf.string),
-            "class": tf.io.FixedLenFeature([], tf.int64, default_value=_NO_LABEL),
-        },
-    )
-    # Kept within int32 first: a label of 2**32 must not come out as 0.
-    label = tf.clip_by_value(example["class"], tf.int32.min, tf.int32.max)
-    return {"image": example["image"], "id": example["id"], "label": tf.cast(label, tf.int32)}
-
-
 def examine(
     path: str, *, image_size: int, count: int, num_classes: int | None, decode: bool
 ) -> Contents:
@@ -119,7 +100,7 @@ def examine(
     """
     try:
         whole, torn = _count_whole(path)
-        serialized = tf.data.TFRecordDataset(path, buffer_size=READ_BUFFER).take(whole)
+        serialized = tf.data.TFRecordDataset(path, buffer_size=records.READ_BUFFER).take(whole)
         try:
             findings = _describe_all(serialized, image_size, num_classes, decode)
             damage = torn
@@ -211,7 +192,7 @@ def _describe_each(
 
 def _describe(serialized: tf.Tensor, image_size: int, decode: bool) -> dict[str, tf.Tensor]:
     """Everything of a record but its pixels."""
-    example = parse(serialized)
+    example = records.parse(serialized)
     image = example["image"]
     shape = tf.io.extract_jpeg_shape(image)
     pixels = tf.constant(0)
@@ -243,7 +224,7 @@ def _judge(
     if not example_id.isprintable() or not example_id or "\ufffd" in example_id:
         wrong = f"its id is no text: {raw_id[:40]}"
     elif num_classes is not None and not 0 <= label < num_classes:
-        found = "no label" if label == _NO_LABEL else f"label {label}"
+        found = "no label" if label == records.NO_LABEL else f"label {label}"
         wrong = f"{found}, expected 0 to {num_classes - 1}; check --classes"
     elif (height, width) != (image_size, image_size):
         wrong = f"a photo of {height}x{width} pixels, expected {image_size}x{image_size}"
@@ -253,14 +234,16 @@ def _judge(
 def _explain(serialized: tf.Tensor) -> _Finding:
     """Tells why a record cannot be described."""
     try:
-        example = parse(serialized)
+        example = records.parse(serialized)
     except ERRORS:
         features = "`image` and `id` (bytes) and `class` (int)"
-        return _Finding("", _NO_LABEL, 0, 0, f"not a tf.train.Example with the features {features}")
+        return _Finding(
+            "", records.NO_LABEL, 0, 0, f"not a tf.train.Example with the features {features}"
+        )
     example_id = example["id"].numpy().decode(errors="replace")
     try:
         tf.io.extract_jpeg_shape(example["image"])
         wrong = "a JPEG whose pixels cannot be decoded: damaged or cut short"
     except ERRORS:
         wrong = f"no JPEG, or a damaged header: begins with {example['image'].numpy()[:8]}"
-    return _Finding(example_id, _NO_LABEL, 0, 0, wrong)
+    return _Finding(example_id, records.NO_LABEL, 0, 0, wrong)

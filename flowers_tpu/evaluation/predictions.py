@@ -6,37 +6,24 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from flowers_tpu import progress
 from flowers_tpu.evaluation.scores import log_probabilities
-from flowers_tpu.interruption import Interruption
 
 
 def predict(
-    predict_step: Callable[[Iterator], tf.Tensor],
-    iterator: Iterator,
-    num_examples: int,
-    *,
-    title: str,
-    interruption: Interruption,
-) -> np.ndarray:
-    """Returns the logits of a split in file order, `[num_examples, classes]` float32.
+    predict_step: Callable[[Iterator], tf.Tensor], iterator: Iterator, num_examples: int
+) -> Iterator[np.ndarray]:
+    """Yields the logits of a split in file order, `[batch, classes]` float32, batch by batch.
 
     Args:
         predict_step: gives the logits of the next global batch.
         iterator: over the split, the last batch filled up.
         num_examples: of the split; the logits of the filling are dropped.
-        title: of the progress bar.
-        interruption: polled between batches.
     """
-    batches, done = [], 0
-    with progress.bar(num_examples, title) as bar:
-        while done < num_examples:
-            logits = predict_step(iterator).numpy()
-            batches.append(logits)
-            bar.update(min(len(logits), num_examples - done))
-            done += len(logits)
-            interruption.check()
-    return np.concatenate(batches)[:num_examples]
+    done = 0
+    while done < num_examples:
+        logits = predict_step(iterator).numpy()[: num_examples - done]
+        done += len(logits)
+        yield logits
 
 
 def table(

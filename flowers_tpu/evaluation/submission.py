@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from flowers_tpu import files
-from flowers_tpu.errors import RequestError
+from flowers_tpu.system import files
+from flowers_tpu.system.errors import RequestError
 
 
 def check_ids(folder: str, ids: np.ndarray) -> None:

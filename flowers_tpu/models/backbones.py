@@ -10,9 +10,9 @@ from typing import Literal
 
 import tensorflow as tf
 
-from flowers_tpu.errors import RequestError
 from flowers_tpu.models.small_cnn import SmallCNN
 from flowers_tpu.models.tiny import Tiny
+from flowers_tpu.system.errors import RequestError
 
 # The modes of `tf.keras.applications.imagenet_utils.preprocess_input`; "inside" are networks whose
 # first layers rescale and normalize the pixels 0 to 255 themselves.

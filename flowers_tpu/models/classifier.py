@@ -9,13 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from flowers_tpu.errors import RequestError
 from flowers_tpu.models.backbones import build_backbone, check_backbone, preprocess
 from flowers_tpu.models.cloning import Rule, clone_with_rules
 from flowers_tpu.models.dropout import StatelessDropout, dropout_rule
+from flowers_tpu.models.options import ModelOptions
 from flowers_tpu.models.weights import load_weights
 
-BATCH_NORMS = ("per_replica", "frozen", "synchronized")
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
@@ -35,62 +34,54 @@ class Classifier:
 
 
 def build_classifier(
+    options: ModelOptions,
     *,
-    backbone: str,
     num_classes: int,
     image_size: int,
-    weights: str = "imagenet",
-    alpha: float = 1.0,
-    dropout: float = 0.0,
-    batch_norm: str = "per_replica",
-    precision: str = "float32",
+    arithmetic: str = "float32",
     seed: int = 0,
 ) -> Classifier:
     """Builds the classifier; call it within `strategy.scope()`.
 
     The backbone's dropout layers, and the head's, are `StatelessDropout`: calls with
     `training=True` belong within `dropout_seed`. Which part is trained is for the training step to
-    say; nothing is frozen here but batch normalization where asked for.
+    say; nothing is frozen here but batch normalization if asked for.
 
     Args:
-        backbone: name in the registry `BACKBONES`.
+        options: `batch_norm`: `per_replica`: normalized in training by the statistics of the
+            replica's batch; `synchronized`: by those of the global batch; `frozen`: by the moving
+            statistics, with scale and offset not trained. `dropout`: share of pooled features to
+            drop before the last layer.
         num_classes: number of logits.
         image_size: side of the square images, pixels.
-        weights: `imagenet`, `none`, or the path of a Keras HDF5 file for the backbone.
-        alpha: width factor of a MobileNet.
-        dropout: share of pooled features to drop before the last layer, in [0, 1).
-        batch_norm: `per_replica`: normalized in training by the statistics of the replica's batch;
-            `synchronized`: by those of the global batch; `frozen`: by the moving statistics, with
-            scale and offset not trained.
-        precision: `float32`, or `bfloat16` for the backbone's arithmetic (variables, preprocessing,
-            pooling and head stay float32).
+        arithmetic: `float32`, or `bfloat16` for the backbone's arithmetic (variables,
+            preprocessing, pooling and head stay float32).
         seed: all random initial weights are a function of it (and of what is built).
 
     Raises:
         RequestError: a name is unknown, the weights cannot be loaded, or the backbone cannot be
             built so.
     """
+    backbone, alpha = options.backbone, options.alpha
     entry = check_backbone(backbone, image_size=image_size, alpha=alpha)
-    _check_choice("batch_norm", batch_norm, BATCH_NORMS)
-    _check_choice("precision", precision, tuple(PRECISIONS))
-    if not 0 <= dropout < 1:
-        raise RequestError(f"--dropout={dropout:g} must be at least 0 and below 1.")
 
-    with precision_policy(precision), _seeded(seed), _statistics_of_first_replica():
+    with precision_policy(arithmetic), _seeded(seed), _statistics_of_first_replica():
         network = build_backbone(backbone, image_size=image_size, alpha=alpha)
         network = clone_with_rules(
             network,
             dropout_rule(network),
             _float32_input_rule,
-            _batch_norm_rule(batch_norm),
+            _batch_norm_rule(options.batch_norm),
         )
         # After cloning: in bfloat16, Keras' own Normalization would round the mean it is given.
-        load_weights(network, weights, backbone=backbone, image_size=image_size, alpha=alpha)
+        load_weights(
+            network, options.weights, backbone=backbone, image_size=image_size, alpha=alpha
+        )
         images = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8, name="images")
         maps = network(preprocess(images, entry.preprocessing))
         pooled = tf.keras.layers.GlobalAveragePooling2D(dtype="float32", name="pooling")(maps)
         features = tf.keras.Model(images, pooled, name="features")
-        head = _build_head(pooled.shape[-1], num_classes, dropout)
+        head = _build_head(pooled.shape[-1], num_classes, options.dropout)
         model = tf.keras.Model(images, head(features(images)), name="classifier")
     return Classifier(model, features, head)
 
@@ -110,18 +101,33 @@ def precision_policy(precision: str) -> Iterator[None]:
         tf.keras.mixed_precision.set_global_policy(previous)
 
 
-def batch_norm_statistics(model: tf.keras.Model) -> list[tf.Variable]:
-    """The moving means and variances that a training step updates; those of frozen layers are not.
+class Statistics(NamedTuple):
+    """The moving means and variances that a training step updates; frozen layers have none.
 
-    Each replica updates its own copy, and `build_classifier` makes reads outside `strategy.run` and
-    checkpoints take the first replica's. A training step must therefore average the copies.
+    Attributes:
+        all: of every layer.
+        per_replica: those that each replica moves by its own batch. A training step must average
+            them: reads outside `strategy.run`, and checkpoints, take the first replica's copy.
+            Those of synchronized layers are equal anyway.
     """
-    return [
-        variable
+
+    all: list[tf.Variable]
+    per_replica: list[tf.Variable]
+
+
+def batch_norm_statistics(model: tf.keras.Model) -> Statistics:
+    """Returns the moving statistics of a model that `build_classifier` made."""
+    layers = [
+        layer
         for layer in _flatten(model)
         if isinstance(layer, tf.keras.layers.BatchNormalization) and layer.trainable
-        for variable in (layer.moving_mean, layer.moving_variance)
     ]
+    own = [layer for layer in layers if not layer.synchronized]
+
+    def of(some: list[tf.keras.layers.Layer]) -> list[tf.Variable]:
+        return [v for layer in some for v in (layer.moving_mean, layer.moving_variance)]
+
+    return Statistics(of(layers), of(own))
 
 
 class ParameterCounts(NamedTuple):
@@ -196,11 +202,6 @@ def _batch_norm_rule(batch_norm: str) -> Rule:
         return type(layer).from_config({**layer.get_config(), **changes})
 
     return rule
-
-
-def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise RequestError(f"--{flag}={value} is unknown; there are: {', '.join(choices)}.")
 
 
 def _flatten(model: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:

@@ -10,7 +10,7 @@ import socket
 
 import tensorflow as tf
 
-from flowers_tpu.errors import RequestError
+from flowers_tpu.system.errors import RequestError
 
 _SERVER = "https://storage.googleapis.com/"
 _KERAS = "tensorflow/keras-applications/"

@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
-from flowers_tpu.errors import RequestError
 from flowers_tpu.models import imagenet
+from flowers_tpu.system.errors import RequestError
 
 # A file's weights: layer name -> values, in the order of the layers in the network.
 Layers = dict[str, list[np.ndarray]]

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from flowers_tpu.reports import style
-from flowers_tpu.training import early_stopping
+from flowers_tpu.training import history as history_lib
 
 # What can be drawn: the column of history.csv, the title and the axis.
 METRICS = {
@@ -30,7 +30,7 @@ def best_epoch(history: pd.DataFrame) -> int | None:
         The epoch, counted from 1; None where there was none of fine-tuning.
     """
     finetune = history[history["stage"] == "finetune"]
-    best = early_stopping.best_epoch(finetune["val_loss"].tolist())
+    best = history_lib.best_epoch(finetune.to_dict("records"))
     return None if best is None else int(finetune["epoch"].iloc[best])
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from flowers_tpu import progress
 from flowers_tpu.data import records
+from flowers_tpu.data.shards import Shard, shard_reader
+from flowers_tpu.data.splits import Split
 from flowers_tpu.reports import style
+from flowers_tpu.system import terminal
 
 _SHARDS_READ_AT_ONCE = 8  # enough to hide the latency of a bucket
 
@@ -22,7 +24,7 @@ _LINE = 1.25  # the height of a line, in sizes of its font
 _POINT = 1 / 72  # inches
 
 
-def read_photos(split: records.Split, indices: Sequence[int]) -> list[np.ndarray]:
+def read_photos(split: Split, indices: Sequence[int]) -> list[np.ndarray]:
     """Reads and decodes some photos of a split.
 
     Args:
@@ -43,7 +45,7 @@ def decode(jpeg: bytes) -> np.ndarray:
     return tf.io.decode_jpeg(jpeg, channels=3).numpy()
 
 
-def read_jpegs(split: records.Split, indices: Sequence[int]) -> list[bytes]:
+def read_jpegs(split: Split, indices: Sequence[int]) -> list[bytes]:
     """Reads some photos of a split as the bytes of their JPEG files; see `read_photos`."""
     wanted = np.unique(np.asarray(indices, np.int64))
     if not len(wanted):
@@ -58,14 +60,14 @@ def read_jpegs(split: records.Split, indices: Sequence[int]) -> list[bytes]:
             shards.append(_only(shard, places))
     dataset = serialized(shards, in_order=True).map(lambda record: records.parse(record)["image"])
     jpegs = {}
-    with progress.bar(len(wanted), f"reading {split.name}") as bar:
+    with terminal.bar(len(wanted), f"reading {split.name}") as bar:
         for index, jpeg in zip(wanted, dataset.as_numpy_iterator(), strict=True):
             jpegs[index] = jpeg
             bar.update()
     return [jpegs[index] for index in indices]
 
 
-def serialized(shards: Sequence[records.Shard], *, in_order: bool) -> tf.data.Dataset:
+def serialized(shards: Sequence[Shard], *, in_order: bool) -> tf.data.Dataset:
     """Gives the serialized records in use of shards, several of which are read at once.
 
     Args:
@@ -74,7 +76,7 @@ def serialized(shards: Sequence[records.Shard], *, in_order: bool) -> tf.data.Da
     """
     # With blocks as long as any shard, one shard is given after another.
     return tf.data.Dataset.range(len(shards)).interleave(
-        records.shard_reader(shards),
+        shard_reader(shards),
         cycle_length=min(_SHARDS_READ_AT_ONCE, len(shards)),
         block_length=max(shard.count for shard in shards) if in_order else 1,
         num_parallel_calls=tf.data.AUTOTUNE,
@@ -82,7 +84,7 @@ def serialized(shards: Sequence[records.Shard], *, in_order: bool) -> tf.data.Da
     )
 
 
-def _only(shard: records.Shard, places: np.ndarray) -> records.Shard:
+def _only(shard: Shard, places: np.ndarray) -> Shard:
     """Returns a shard of which nothing is in use but the examples at some places."""
     in_use = np.flatnonzero(shard.in_use())
     others = np.setdiff1d(np.arange(shard.count + len(shard.left_out)), in_use[places])

@@ -11,7 +11,7 @@ from matplotlib import font_manager, textpath
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from flowers_tpu import files
+from flowers_tpu.system import files
 
 # Okabe and Ito's palette, which people with any kind of colour vision can tell apart
 # (https://jfly.uni-koeln.de/color/).

@@ -4,9 +4,9 @@ import dataclasses
 import math
 import time
 
-from flowers_tpu import progress
-from flowers_tpu.config import Config
-from flowers_tpu.generations import GIB, Slice
+from flowers_tpu.options import Config
+from flowers_tpu.system import terminal
+from flowers_tpu.system.tpu_slices import GIB, Slice
 from flowers_tpu.tpu import compiler, diagnosis
 from flowers_tpu.tpu.batch_search import largest_batch
 from flowers_tpu.tpu.compiler import CompileError, CompileTimeoutError
@@ -38,7 +38,7 @@ def find_batch(steps: Steps, checked: Checked, given: Config, minutes: float) ->
     slice_ = checked.slice_
     for outcome in checked.outcomes:
         if outcome.problem and outcome.problem.reason != "memory":
-            progress.say(
+            terminal.say(
                 f"{slice_.topology}: --find_batch: nothing to search, as {outcome.step.name} does "
                 f"not run for another reason than memory ({outcome.problem.reason})"
             )
@@ -56,7 +56,7 @@ def find_batch(steps: Steps, checked: Checked, given: Config, minutes: float) ->
         limit = f"more were not tried, as {steps.facts.training_photos:,} photos are assumed"
     else:
         limit = "the training split has no more photos"
-    progress.say(f"{slice_.topology}: {f'{flag} fits' if fits else 'no batch fits'}; {limit}")
+    terminal.say(f"{slice_.topology}: {f'{flag} fits' if fits else 'no batch fits'}; {limit}")
     return dataclasses.replace(
         checked, largest_batch=fits, outcomes=outcomes.get(fits, checked.outcomes)
     )
@@ -97,7 +97,7 @@ def _try(
     label = f"{slice_.topology} {step.name}, {batch_size} photos"
     lowered = compiled = problem = None
     begin = time.monotonic()
-    with progress.bar(1, label, "program") as bar:
+    with terminal.bar(1, label, "program") as bar:
 
         def show_time():
             bar.set_postfix(seconds=f"{time.monotonic() - begin:.0f}")
@@ -121,7 +121,7 @@ def _try(
         problem = diagnosis.too_large(outcome.needed, slice_.available)
         outcome = dataclasses.replace(outcome, problem=problem)
     gist = problem or f"{outcome.needed / GIB:.2f} of {slice_.available / GIB:.2f} GiB"
-    progress.note(f"{label}: {gist} ({time.monotonic() - begin:.0f} s)")
+    terminal.note(f"{label}: {gist} ({time.monotonic() - begin:.0f} s)")
     return outcome
 
 

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 
-from flowers_tpu.errors import RequestError
-from flowers_tpu.generations import Slice
+from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.tpu_slices import Slice
 
 # What `worker.py` knows the insides of; the extra `tpu-check` installs just these.
 VERSIONS = {"jax": "0.10.2", "jaxlib": "0.10.2", "libtpu": "0.0.42.1"}

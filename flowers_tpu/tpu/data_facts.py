@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from flowers_tpu import parts, progress
 from flowers_tpu.benchmarks import inputs, rounds
-from flowers_tpu.config import Config
-from flowers_tpu.data import classes, records
-from flowers_tpu.distribution import Devices
-from flowers_tpu.errors import RequestError, first_line
+from flowers_tpu.data import classes
+from flowers_tpu.data.shards import find_shards
+from flowers_tpu.options import Config
+from flowers_tpu.runs import recipe
+from flowers_tpu.system import terminal
+from flowers_tpu.system.devices import Devices
+from flowers_tpu.system.errors import RequestError, first_line
 
 _SECONDS = 2.0  # of measuring the input
 
@@ -55,10 +57,10 @@ def data_facts(config: Config) -> DataFacts:
         reason = f"the photos of --data_dir={config.data_dir} are not looked at from here{hint}"
     else:
         try:
-            folder = parts.data_folder(config)
-            shards = records.find_shards(folder, "train", config.image_size)
+            folder = recipe.data_folder(config)
+            shards = find_shards(folder, "train", config.image_size)
             count = sum(shard.count for shard in shards)
-            num_classes = len(parts.class_names(config, folder))
+            num_classes = len(recipe.class_names(config, folder))
             return DataFacts(num_classes, shards[0].image_size, count)
         except RequestError as error:
             reason = str(error)
@@ -82,8 +84,8 @@ def input_rate(given: Config, facts: DataFacts, stated: float) -> InputRate:
         return InputRate(None, "not measured: no data to measure it with")
     one = Devices(tf.distribute.get_strategy(), "TPU", replicas=1)
     try:
-        config = parts.resolve(dataclasses.replace(given, global_batch_size=0), one)
-        with progress.bar(1, "measuring the input", "measurement"):
+        config = recipe.resolve(dataclasses.replace(given, global_batch_size=0), one)
+        with terminal.bar(1, "measuring the input", "measurement"):
             return InputRate(input_images_per_second(config), "measured on this machine")
     except Exception as error:  # bad records, no memory for a cache, a disk that fails, …
         return InputRate(None, f"not measured: {first_line(error)}")
@@ -96,7 +98,7 @@ def input_images_per_second(config: Config) -> float:
         config: resolved for one replica; its data are there.
     """
     strategy = tf.distribute.get_strategy()
-    data = parts.load_data(config, ("train",))
+    data = recipe.load_data(config, ("train",))
     batches = inputs.endless_batches(config, strategy, data)
     side = rounds.Side("input", config.global_batch_size, lambda: inputs.reader(strategy, batches))
     return rounds.measure([side], rounds=1, seconds=_SECONDS)["input"][0]

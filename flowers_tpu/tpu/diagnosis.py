@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from flowers_tpu.errors import first_line
+from flowers_tpu.system.errors import first_line
 
 # Where a file's path is cut for a message.
 _PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

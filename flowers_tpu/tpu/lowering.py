@@ -15,13 +15,14 @@ import tensorflow as tf
 # Part of TensorFlow's wheel, so finding dynamic shapes needs no other package.
 from tensorflow.compiler.xla.service import hlo_pb2
 
-from flowers_tpu import feed, parts
-from flowers_tpu.config import Config
-from flowers_tpu.data import augment, records
+from flowers_tpu.data.augment import apply
+from flowers_tpu.data.splits import Split
+from flowers_tpu.options import Config
+from flowers_tpu.runs import feed, recipe
 from flowers_tpu.tpu import diagnosis
 from flowers_tpu.tpu.data_facts import DataFacts
 from flowers_tpu.tpu.diagnosis import StepError
-from flowers_tpu.training import compiled, loop, steps
+from flowers_tpu.training import calls, multistep, steps
 from flowers_tpu.training.state import TrainState
 
 
@@ -75,7 +76,7 @@ class Steps:
     def __init__(self, config: Config, facts: DataFacts):
         self.config, self.facts = config, facts
         plan = make_plan(config, facts)
-        self.state = parts.make_state(
+        self.state = recipe.make_state(
             dataclasses.replace(config, weights="none"), tf.distribute.get_strategy(), plan
         )
         self.steps = replica_steps(config, self.state, plan)
@@ -95,7 +96,7 @@ class Steps:
         return self._lowered[key]
 
 
-def make_plan(config: Config, facts: DataFacts) -> loop.Plan:
+def make_plan(config: Config, facts: DataFacts) -> calls.Plan:
     """Works out the numbers of a run of a resolved configuration without its data.
 
     Balanced class weights are those of equally many photos of each class.
@@ -107,12 +108,12 @@ def make_plan(config: Config, facts: DataFacts) -> loop.Plan:
     if facts.assumed:  # a number that is only assumed refuses nothing
         photos = max(photos, config.global_batch_size)
     labels = (np.arange(photos) % facts.num_classes).astype(np.int32)
-    split = records.Split("train", shards=(), ids=labels, labels=labels)
+    split = Split("train", shards=(), ids=labels, labels=labels)
     names = tuple(map(str, range(facts.num_classes)))
-    return parts.make_plan(config, parts.Data("", names, {"train": split}))
+    return recipe.make_plan(config, recipe.Data("", names, {"train": split}))
 
 
-def replica_steps(config: Config, state: TrainState, plan: loop.Plan) -> list[ReplicaStep]:
+def replica_steps(config: Config, state: TrainState, plan: calls.Plan) -> list[ReplicaStep]:
     """Returns the steps of a run: training in both stages, evaluation and prediction."""
     model = state.classifier.model
     epochs = {"warm-up": config.warmup_epochs, "fine-tuning": config.epochs}
@@ -123,9 +124,9 @@ def replica_steps(config: Config, state: TrainState, plan: loop.Plan) -> list[Re
     ]
 
 
-def _train_step(name: str, config: Config, state: TrainState, plan: loop.Plan) -> ReplicaStep:
+def _train_step(name: str, config: Config, state: TrainState, plan: calls.Plan) -> ReplicaStep:
     stage = {"warm-up": "warmup", "fine-tuning": "finetune"}[name]
-    gradients_step, update_step = compiled.replica_steps(
+    gradients_step, update_step = multistep.replica_steps(
         state, stage, plan.seed, plan.objective, feed.augment_on_device(config)
     )
 
@@ -135,7 +136,7 @@ def _train_step(name: str, config: Config, state: TrainState, plan: loop.Plan) -
         state.step.assign_add(1)
         return results
 
-    summed = tuple(compiled.trained_variables(state, stage))
+    summed = tuple(multistep.trained_variables(state, stage))
     return ReplicaStep(name, train_step, training=True, summed=summed)
 
 
@@ -146,7 +147,7 @@ def batch_spec(
     side, spec = config.image_size, {}
     if training and config.augment_on == "device":
         side = feed.train_decoder(config, photo_size).side
-        spec["draws"] = tf.TensorSpec([batch_size, augment.NUM_DRAWS], tf.float32)
+        spec["draws"] = tf.TensorSpec([batch_size, apply.NUM_DRAWS], tf.float32)
     return {
         "image": tf.TensorSpec([batch_size, side, side, 3], tf.uint8),
         "label": tf.TensorSpec([batch_size], tf.int32),

@@ -4,8 +4,8 @@ import dataclasses
 import functools
 import math
 
-from flowers_tpu.config import Config
-from flowers_tpu.generations import Slice
+from flowers_tpu.options import Config
+from flowers_tpu.system.tpu_slices import Slice
 from flowers_tpu.tpu.compiler import Compiled
 from flowers_tpu.tpu.diagnosis import Problem
 from flowers_tpu.tpu.lowering import Lowered, ReplicaStep

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from flowers_tpu.generations import GIB, Slice
+from flowers_tpu.system.tpu_slices import GIB, Slice
 from flowers_tpu.tpu.data_facts import InputRate
 from flowers_tpu.tpu.outcome import Checked, Outcome
 

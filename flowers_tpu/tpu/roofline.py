@@ -8,7 +8,7 @@ traffic is the compiler's count, which may include what stays on the chip: that 
 
 import dataclasses
 
-from flowers_tpu.generations import Slice
+from flowers_tpu.system.tpu_slices import Slice
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ import re
 import tensorflow as tf
 from absl import logging
 
-from flowers_tpu.errors import RunError, first_line
 from flowers_tpu.models.classifier import Classifier
+from flowers_tpu.system.errors import RunError, first_line
 from flowers_tpu.training.state import TrainState
 
 _LATEST_KEPT = 2  # the newest, and the one before it in case that one is damaged

@@ -6,6 +6,7 @@ made of them here: one at every step was 15% of the smallest network's step.
 """
 
 import math
+from typing import TypedDict
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +14,22 @@ import tensorflow as tf
 TOP_K = 5
 COLUMNS = ("label", "predicted", "top5", "weight", "loss")
 
-Sums = dict[str, np.ndarray]
+
+class Sums(TypedDict):
+    """What is added up of examples: float64 `[]`, `[]` and `[classes, classes]`."""
+
+    loss: np.ndarray
+    top5: np.ndarray
+    confusion: np.ndarray
+
+
+class Scores(TypedDict):
+    """What sums come to."""
+
+    loss: float
+    accuracy: float
+    top5_accuracy: float
+    macro_f1: float
 
 
 def outcomes(
@@ -64,7 +80,7 @@ def added(sums: Sums, rows: np.ndarray) -> Sums:
     }
 
 
-def scores(sums: Sums) -> dict[str, float]:
+def scores(sums: Sums) -> Scores:
     """Turns sums into `loss`, `accuracy`, `top5_accuracy` and `macro_f1`; NaN where none count."""
     confusion = np.asarray(sums["confusion"])
     weight = float(confusion.sum()) or math.nan

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from flowers_tpu import addons
+from flowers_tpu.system import addons
+from flowers_tpu.training.options import TrainingOptions
 
 Optimizer = tf.keras.optimizers.legacy.Optimizer
 
@@ -35,26 +36,22 @@ class AdamW(tf.keras.optimizers.legacy.Adam):
 
 
 def make_optimizer(
-    name: str,
+    options: TrainingOptions,
     learning_rate: Callable[[], tf.Tensor],
     variables: Sequence[tf.Variable],
-    *,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
 ) -> Optimizer:
     """Makes an optimizer with all its slots; call it under the strategy's scope.
 
     Args:
-        name: `sgd` (Nesterov), `adam`, `adamw`, `lamb` (arXiv:1904.00962), `radam`
-            (arXiv:1908.03265) or `novograd` (arXiv:1905.11286).
+        options: `optimizer`: `sgd` (Nesterov), `adam`, `adamw`, `lamb` (arXiv:1904.00962), `radam`
+            (arXiv:1908.03265) or `novograd` (arXiv:1905.11286); with momentum and weight decay.
         learning_rate: gives the rate of the current step.
         variables: what it will update.
-        momentum: of sgd.
-        weight_decay: of adamw, lamb, radam and novograd.
 
     Raises:
         RequestError: TensorFlow Addons is needed and not installed.
     """
+    name, momentum, weight_decay = options.optimizer, options.momentum, options.weight_decay
     if name == "sgd":
         optimizer = tf.keras.optimizers.legacy.SGD(learning_rate, momentum, nesterov=momentum > 0)
     elif name == "adam":

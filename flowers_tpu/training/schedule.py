@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from flowers_tpu.training.options import ScheduleOptions
+
 REFERENCE_BATCH = 16  # the global batch for which rates are given
 
 
@@ -11,6 +13,37 @@ def scaled(rate: float, global_batch_size: int) -> float:
     With the notebook's 16 photos per replica this is its `rate * replicas`.
     """
     return rate * global_batch_size / REFERENCE_BATCH
+
+
+def learning_rates(
+    options: ScheduleOptions, steps_per_epoch: int, global_batch_size: int
+) -> np.ndarray:
+    """Returns the rate of every step of a run, warm-up first, `[steps]` float32.
+
+    Args:
+        options: how long each stage is, and how its rate moves.
+        steps_per_epoch: of the run.
+        global_batch_size: photos of a step, by which rates are scaled.
+    """
+    warmup_rate = scaled(options.warmup_learning_rate, global_batch_size)
+    warmup = constant(warmup_rate, options.warmup_epochs * steps_per_epoch)
+    peak = scaled(options.learning_rate, global_batch_size)
+    epochs = times(options.epochs, steps_per_epoch, options.lr_granularity)
+    ramp = {
+        "peak": peak,
+        "start": options.lr_start,
+        "minimum": options.lr_min,
+        "rampup_epochs": options.lr_rampup_epochs,
+    }
+    if options.lr_schedule == "ramp_decay":
+        finetune = ramp_decay(
+            epochs, **ramp, sustain_epochs=options.lr_sustain_epochs, decay=options.lr_decay
+        )
+    elif options.lr_schedule == "cosine":
+        finetune = cosine(epochs, **ramp, total_epochs=options.epochs)
+    else:
+        finetune = constant(peak, len(epochs))
+    return np.concatenate([warmup, finetune])
 
 
 def constant(rate: float, num_steps: int) -> np.ndarray:

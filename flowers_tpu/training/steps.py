@@ -1,12 +1,12 @@
 """What one replica does with one batch. Nothing here asks which strategy runs it.
 
-A batch is a dict of `image` `[b, s, s, 3]` uint8, `label` `[b]` int32 and `weight` `[b]` float32.
-A train step has two parts, so that the loop can leave the second out where the first gives
-gradients that are not finite: an update under a condition does not compile within one replica.
+A train step has two parts, gradients and update, so that the second can be left out if gradients
+are not finite: an update under a condition does not compile within one replica.
 """
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import tensorflow as tf
@@ -15,8 +15,30 @@ from flowers_tpu.models.classifier import Classifier, batch_norm_statistics
 from flowers_tpu.models.dropout import dropout_seed
 from flowers_tpu.training import losses, metrics
 from flowers_tpu.training.optimizers import Optimizer
+from flowers_tpu.training.options import TrainingOptions
 
-Batch = dict[str, tf.Tensor]
+
+class Batch(TypedDict, total=False):
+    """What a replica sees in a step."""
+
+    image: tf.Tensor  # [b, side, side, 3] uint8
+    label: tf.Tensor  # [b] int32
+    weight: tf.Tensor  # [b] float32: 1, or 0 for padding
+    draws: tf.Tensor  # [b, NUM_DRAWS] float32, if the device augments
+
+
+class StepResult(NamedTuple):
+    """What a step of training came to.
+
+    Attributes:
+        outcomes: `[b, metrics.COLUMNS]` float32, of this replica's examples.
+        gradient_norm: of the summed gradients before clipping; equal on every replica.
+        finite: bool, whether loss and gradients are; equal on every replica.
+    """
+
+    outcomes: tf.Tensor
+    gradient_norm: tf.Tensor
+    finite: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,21 +46,25 @@ class Objective:
     """What training minimizes.
 
     Attributes:
-        label_smoothing: see `losses.cross_entropy`.
+        options: label smoothing, L2, clipping, and whether bad steps are left out.
+        photos_per_update: examples of the global batch, each of which counts 1; the pipeline fills
+            no batch of training up.
         class_weights: `[classes]` float32 factors of the examples' losses, or None.
-        l2: factor of `losses.l2_penalty`.
-        clip_norm: largest global norm of the summed gradients; 0 for none.
     """
 
-    label_smoothing: float = 0.0
+    options: TrainingOptions
+    photos_per_update: int
     class_weights: np.ndarray | None = None
-    l2: float = 0.0
-    clip_norm: float = 0.0
+
+    @property
+    def skips_bad_steps(self) -> bool:
+        """Whether a step that is not finite leaves everything as it was; else it ends the run."""
+        return self.options.on_nan == "skip"
 
 
 def warmup_gradients(
     classifier: Classifier, batch: Batch, seed: tf.Tensor, objective: Objective
-) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+) -> tuple[list[tf.Tensor], StepResult]:
     """Returns the gradients of the head's variables alone, and what the step came to.
 
     The backbone runs as in inference and outside the tape, so nothing of it is kept for a backward
@@ -56,7 +82,7 @@ def warmup_gradients(
 
 def finetune_gradients(
     classifier: Classifier, batch: Batch, seed: tf.Tensor, objective: Objective
-) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+) -> tuple[list[tf.Tensor], StepResult]:
     """Returns the gradients of all trainable variables, and what the step came to.
 
     Args:
@@ -66,20 +92,21 @@ def finetune_gradients(
         objective: what to minimize.
 
     Returns:
-        The gradients, summed over all replicas and then clipped; and `outcomes`, this replica's
-        `metrics.outcomes`, with `gradient_norm` (before clipping) and `finite` (bool: whether loss
-        and gradients are), which are equal on each replica.
+        The gradients, summed over all replicas and then clipped; and the result.
     """
     variables = classifier.model.trainable_variables
     statistics = batch_norm_statistics(classifier.model)
-    before = [tf.identity(variable) for variable in statistics]
+    before = [tf.identity(v) for v in statistics.all] if objective.skips_bad_steps else None
     with tf.GradientTape() as tape:
         with dropout_seed(seed):
             logits = classifier.model(batch["image"], training=True)
         share, loss, outcomes = _loss_and_outcomes(logits, batch, variables, objective)
-    gradients, results = _summed(tape.gradient(share, variables), loss, outcomes, objective)
-    _settle_statistics(statistics, before, results["finite"])
-    return gradients, results
+    gradients, result = _summed(tape.gradient(share, variables), loss, outcomes, objective)
+    _average_over_replicas(statistics.per_replica)
+    if before:
+        for variable, old in zip(statistics.all, before, strict=True):
+            variable.assign(tf.where(result.finite, variable, old))
+    return gradients, result
 
 
 def apply_gradients(
@@ -108,51 +135,49 @@ def _loss_and_outcomes(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns this replica's share of the global loss, its sum of losses, and its outcomes.
 
-    The shares add up to `sum(weight * loss) / sum(weight)` over the *global* batch, plus the
-    regularization once: a mean over the replica's own batch would weigh examples by where they are.
+    The shares add up to the mean loss over the *global* batch, plus the regularization once: a mean
+    over the replica's own batch would weigh examples by where they are. The global sum of weights is
+    a constant, so no replica waits for others between its forward and its backward pass.
     """
-    context = tf.distribute.get_replica_context()
-    each = losses.cross_entropy(logits, batch["label"], objective.label_smoothing)
+    options = objective.options
+    each = losses.cross_entropy(logits, batch["label"], options.label_smoothing)
     if objective.class_weights is not None:
         each *= tf.gather(tf.constant(objective.class_weights), batch["label"])
-    loss, weight = tf.reduce_sum(each * batch["weight"]), tf.reduce_sum(batch["weight"])
-    share = loss / context.all_reduce(tf.distribute.ReduceOp.SUM, weight)
-    if objective.l2:
-        share += losses.l2_penalty(variables, objective.l2) / context.num_replicas_in_sync
+    loss = tf.reduce_sum(each * batch["weight"])
+    share = loss / objective.photos_per_update
+    if options.l2:
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        share += losses.l2_penalty(variables, options.l2) / replicas
     return share, loss, metrics.outcomes(logits, batch["label"], batch["weight"], each)
 
 
 def _summed(
     gradients: Sequence[tf.Tensor], loss: tf.Tensor, outcomes: tf.Tensor, objective: Objective
-) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-    """Sums gradients and loss over the replicas; clips; tells whether all is finite."""
+) -> tuple[list[tf.Tensor], StepResult]:
+    """Sums gradients and loss over the replicas; clips; finds out whether all is finite."""
     gradients, loss = tf.distribute.get_replica_context().all_reduce(
         tf.distribute.ReduceOp.SUM, (list(gradients), loss)
     )
     # As `tf.linalg.global_norm`, in fewer operations: with small networks each of them counts.
     squares = 2 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
     norm = tf.sqrt(squares)
-    if objective.clip_norm:
-        gradients, _ = tf.clip_by_global_norm(gradients, objective.clip_norm, use_norm=norm)
+    if most := objective.options.clip_norm:
+        gradients, _ = tf.clip_by_global_norm(gradients, most, use_norm=norm)
     # They are finite only if every gradient is, and the loss may be infinite where they are not.
     finite = tf.math.is_finite(squares + loss)
-    return gradients, {"outcomes": outcomes, "gradient_norm": norm, "finite": finite}
+    return gradients, StepResult(outcomes, norm, finite)
 
 
-def _settle_statistics(
-    statistics: Sequence[tf.Variable], before: Sequence[tf.Tensor], finite: tf.Tensor
-) -> None:
-    """Averages the moving statistics of batch normalization over the replicas.
+def _average_over_replicas(statistics: Sequence[tf.Variable]) -> None:
+    """Averages moving statistics that each replica has moved by its own batch.
 
-    Each replica has moved its own copy by its own batch. A checkpoint holds one copy, so they must
-    be equal after every step, or a resumed run would differ. A step that is not applied leaves
-    them as they were.
+    A checkpoint holds one copy of them, so they must be equal after every step, or a resumed run
+    would differ.
     """
-    if not statistics:
-        return
     context = tf.distribute.get_replica_context()
-    after = [tf.identity(variable) for variable in statistics]
-    if context.num_replicas_in_sync > 1:
-        after = context.all_reduce(tf.distribute.ReduceOp.MEAN, after)
-    for variable, old, new in zip(statistics, before, after, strict=True):
-        variable.assign(tf.where(finite, new, old))
+    if not statistics or context.num_replicas_in_sync == 1:
+        return
+    moved = [tf.identity(variable) for variable in statistics]
+    means = context.all_reduce(tf.distribute.ReduceOp.MEAN, moved)
+    for variable, mean in zip(statistics, means, strict=True):
+        variable.assign(mean)

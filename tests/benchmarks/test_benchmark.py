@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 from benchmarking import benchmark, of
 
-from flowers_tpu.benchmarks import compute, measures, run, torch_side
+from flowers_tpu.benchmarks import compute, measures, torch_side
 from flowers_tpu.benchmarks.options import MEASURES
-from flowers_tpu.distribution import Devices
-from flowers_tpu.errors import RequestError
+from flowers_tpu.commands import benchmark
+from flowers_tpu.system.devices import Devices
+from flowers_tpu.system.errors import RequestError
 
 
 def test_what_follows_from_the_rates(flags, tmp_path, capsys, counted):
@@ -84,7 +85,7 @@ def test_where_the_loop_does_one_step_per_call_fit_is_measured_once(
 
 def test_on_a_tpu(flags, tmp_path, capsys, monkeypatch, counted):
     one = Devices(tf.distribute.get_strategy(), "TPU", 1)
-    monkeypatch.setattr(run.parts, "choose_devices", lambda given: one)
+    monkeypatch.setattr(benchmark.parts, "choose_devices", lambda given: one)
     forward_side = mock.Mock(wraps=compute.forward_side)
     monkeypatch.setattr(compute, "forward_side", forward_side)
     content, _ = benchmark(

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from benchmarking import BATCH, SIZE, make_work, resolved
 
-from flowers_tpu import parts
 from flowers_tpu.benchmarks import compute, end_to_end, evaluating, inputs, keras_fit, rounds
-from flowers_tpu.data import augment
-from flowers_tpu.errors import RunError
+from flowers_tpu.data.augment import apply
+from flowers_tpu.runs import recipe
+from flowers_tpu.system.errors import RunError
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_steps_that_are_not_finite_are_not_timed(folder):
 @pytest.mark.parametrize("on_nan", ["stop", "skip"])
 def test_a_loop_whose_steps_are_not_finite_is_not_timed(folder, on_nan):
     work = make_bad_work(folder, on_nan=on_nan)
-    batches = inputs.endless_batches(work.config, work.strategy, parts.load_data(work.config))
+    batches = inputs.endless_batches(work.config, work.strategy, recipe.load_data(work.config))
     run = end_to_end.side(work, "the loop", batches).open()
     with pytest.raises(RunError, match=r"the loop: .* not finite \(step 0\); a lower --learning_"):
         run(3)
@@ -131,14 +131,14 @@ def test_the_forward_pass_augments_only_where_the_warm_up_beside_it_does(folder,
     assert compute.forward_side(work, "forward", 2).open()(1) > 0
     assert not seen
     assert compute.forward_side(work, "like the warm-up", 2, augmented=True).open()(1) > 0
-    assert seen == [((BATCH, SIZE, SIZE, 3), (BATCH, augment.NUM_DRAWS))]
+    assert seen == [((BATCH, SIZE, SIZE, 3), (BATCH, apply.NUM_DRAWS))]
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_the_flops_of_a_photo_are_the_same_on_any_number_of_replicas(
     folder, make_strategy, replicas
 ):
-    data = parts.load_data(resolved(folder, tf.distribute.get_strategy()), ("train",))
+    data = recipe.load_data(resolved(folder, tf.distribute.get_strategy()), ("train",))
     alone = make_work(folder, global_batch_size=4)
     assert compute.of_one_replica(alone, data) is alone
     work = make_work(folder, make_strategy(replicas), global_batch_size=4 * replicas)
@@ -157,7 +157,7 @@ def test_the_flops_of_a_photo_are_the_networks_without_augmentation(folder):
 
 
 def test_the_loop_goes_on_over_epochs_for_the_steps_asked_for(work):
-    batches = inputs.endless_batches(work.config, work.strategy, parts.load_data(work.config))
+    batches = inputs.endless_batches(work.config, work.strategy, recipe.load_data(work.config))
     side = end_to_end.side(work, "loop", batches)
     run = side.open()
     run(5)  # 20 photos make 2 steps an epoch
@@ -171,7 +171,7 @@ def test_the_loop_goes_on_over_epochs_for_the_steps_asked_for(work):
 
 
 def test_a_pass_over_a_split_sees_every_photo(work, monkeypatch):
-    split = parts.load_data(work.config).splits["val"]
+    split = recipe.load_data(work.config).splits["val"]
     seen = []
     evaluate, predict = evaluating.loop.evaluate, evaluating.predictions.predict
     monkeypatch.setattr(

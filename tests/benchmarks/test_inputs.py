@@ -5,12 +5,13 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from flowers_tpu import parts
 from flowers_tpu.benchmarks import inputs, notebook, repeated, resume
-from flowers_tpu.config import Config
 from flowers_tpu.data import records
-from flowers_tpu.distribution import Devices
-from flowers_tpu.errors import RequestError
+from flowers_tpu.data.shards import find_shards
+from flowers_tpu.options import Config
+from flowers_tpu.runs import recipe
+from flowers_tpu.system.devices import Devices
+from flowers_tpu.system.errors import RequestError
 
 PHOTOS, SIZE, BATCH = 20, 32, 8
 
@@ -20,7 +21,7 @@ def resolved(folder, replicas=1, **flags):
         data_dir=str(folder), image_size=SIZE, global_batch_size=BATCH, shuffle_buffer=8, **flags
     )
     devices = Devices(tf.distribute.get_strategy(), "CPU", replicas)
-    return parts.resolve(config, devices)
+    return recipe.resolve(config, devices)
 
 
 def paths_of(data):
@@ -28,7 +29,7 @@ def paths_of(data):
 
 
 def test_the_notebooks_batches(folder):
-    data = parts.load_data(resolved(folder), ("train",))
+    data = recipe.load_data(resolved(folder), ("train",))
     dataset = notebook.dataset(paths_of(data), SIZE, BATCH, shuffle=16)
     images, labels = next(iter(dataset))
     assert images.shape == (BATCH, SIZE, SIZE, 3) and images.dtype == tf.float32
@@ -79,7 +80,7 @@ def test_the_notebooks_buffer_is_refused_where_it_does_not_fit(monkeypatch):
 def test_a_reader_sees_all_photos_of_its_steps(folder, make_strategy, way, replicas):
     strategy = make_strategy(replicas) if replicas > 1 else tf.distribute.get_strategy()
     config = dataclasses.replace(resolved(folder, replicas), **inputs.WAYS[way])
-    data = parts.load_data(config, ("train",))
+    data = recipe.load_data(config, ("train",))
     batches = inputs.endless_batches(config, strategy, data)
     read = inputs._reader_function(strategy)
     # 20 photos make 2 steps an epoch: 7 steps reach into the fourth.
@@ -87,7 +88,7 @@ def test_a_reader_sees_all_photos_of_its_steps(folder, make_strategy, way, repli
 
 
 def test_decoding_alone_gives_the_photos_in_file_order(folder):
-    data = parts.load_data(resolved(folder), ("train",))
+    data = recipe.load_data(resolved(folder), ("train",))
     split = data.splits["train"]
     labels = [labels for _, labels in inputs.decoded(split, 10).take(3).as_numpy_iterator()]
     np.testing.assert_array_equal(np.concatenate(labels[:2]), split.labels)
@@ -96,7 +97,7 @@ def test_decoding_alone_gives_the_photos_in_file_order(folder):
 
 def test_every_way_is_a_side_and_filling_a_cache_is_timed_apart(folder):
     config = resolved(folder)
-    data = parts.load_data(config, ("train",))
+    data = recipe.load_data(config, ("train",))
     strategy = tf.distribute.get_strategy()
     sides, filling = inputs.sides(config, strategy, data, with_notebook=True)
     assert [side.name for side in sides] == ["notebook", "decode", *inputs.WAYS]
@@ -106,9 +107,9 @@ def test_every_way_is_a_side_and_filling_a_cache_is_timed_apart(folder):
 
 def test_photos_are_repeated_under_new_ids(folder):
     config = resolved(folder)
-    data = parts.load_data(config, ("train",))
+    data = recipe.load_data(config, ("train",))
     with repeated.repeated(data, 50) as place:
-        larger = parts.load_data(dataclasses.replace(config, data_dir=place), ("train",))
+        larger = recipe.load_data(dataclasses.replace(config, data_dir=place), ("train",))
         assert larger.class_names == data.class_names
         split, at_hand = larger.splits["train"], data.splits["train"]
         assert split.size == len(set(split.ids)) == 50
@@ -119,7 +120,7 @@ def test_photos_are_repeated_under_new_ids(folder):
 
 
 def test_too_many_photos_are_refused_before_any_is_written(folder):
-    data = parts.load_data(resolved(folder), ("train",))
+    data = recipe.load_data(resolved(folder), ("train",))
     with (
         pytest.raises(RequestError, match=r"--many_photos=.* GB on disk"),
         repeated.repeated(data, 10**15),
@@ -129,7 +130,7 @@ def test_too_many_photos_are_refused_before_any_is_written(folder):
 
 def test_resuming_is_timed_at_both_ends_of_the_epoch(folder, monkeypatch):
     config = resolved(folder)
-    data = parts.load_data(config, ("train",))
+    data = recipe.load_data(config, ("train",))
     began = []
     monkeypatch.setattr(
         resume.inputs, "endless_batches", lambda *_: began.append(_[-1]) or "batches"
@@ -143,7 +144,7 @@ def test_resuming_is_timed_at_both_ends_of_the_epoch(folder, monkeypatch):
 
 
 def test_the_repeated_data_set_is_one_of_the_layout(folder):
-    data = parts.load_data(resolved(folder), ("train",))
+    data = recipe.load_data(resolved(folder), ("train",))
     with repeated.repeated(data, 33) as place:
-        counts = [shard.count for shard in records.find_shards(place, "train", SIZE)]
+        counts = [shard.count for shard in find_shards(place, "train", SIZE)]
     assert sum(counts) == 33 and max(counts) - min(counts) == 1

@@ -2,7 +2,7 @@ import pytest
 
 from flowers_tpu.benchmarks import options
 from flowers_tpu.benchmarks.options import Options
-from flowers_tpu.errors import RequestError
+from flowers_tpu.system.errors import RequestError
 
 
 def test_lists_are_taken_apart():

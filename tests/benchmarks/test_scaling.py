@@ -2,9 +2,9 @@ import pytest
 import tensorflow as tf
 from benchmarking import BATCH, resolved
 
-from flowers_tpu import parts
 from flowers_tpu.benchmarks import scaling
-from flowers_tpu.errors import RequestError
+from flowers_tpu.runs import recipe
+from flowers_tpu.system.errors import RequestError
 
 
 def test_replicas_share_the_work_or_each_has_its_own():
@@ -16,7 +16,7 @@ def test_replicas_share_the_work_or_each_has_its_own():
 
 def test_rows_of_a_sweep_over_replicas(folder):
     config = resolved(folder, tf.distribute.get_strategy(), steps_per_loop=1)
-    data = parts.load_data(config, ("train",))
+    data = recipe.load_data(config, ("train",))
     sides = scaling.replica_sides(config, data, {1: 8, 2: 4})
     assert {count: side.photos_per_step for count, side in sides.items()} == {1: 8, 2: 8}
     rates = {"1 replica": [80.0, 160.0], "2 replicas": [40.0, 120.0]}
@@ -31,7 +31,7 @@ def test_rows_of_a_sweep_over_replicas(folder):
 
 def test_rows_of_a_sweep_over_batches(folder):
     config = resolved(folder, tf.distribute.get_strategy(), steps_per_loop=1)
-    data = parts.load_data(config, ("train",))
+    data = recipe.load_data(config, ("train",))
     sides = scaling.batch_sides(config, tf.distribute.get_strategy(), data, [4, 16])
     rates = {"batch 4": [40.0], "batch 16": [80.0]}
     found = {row.key[1:]: row.values for row in scaling.cost_rows("g", rates, sides)}
@@ -43,7 +43,7 @@ def test_rows_of_a_sweep_over_batches(folder):
 def test_sizes_and_precisions_are_what_the_model_gets(folder, monkeypatch):
     monkeypatch.setattr(scaling.compute, "train_side", lambda work, name, *_: (name, work))
     config = resolved(folder, tf.distribute.get_strategy(), steps_per_loop=1)
-    strategy, data = tf.distribute.get_strategy(), parts.load_data(config, ("train",))
+    strategy, data = tf.distribute.get_strategy(), recipe.load_data(config, ("train",))
     works = dict(
         [
             *scaling.size_sides(config, strategy, data, [32, 64]),

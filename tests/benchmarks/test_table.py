@@ -6,7 +6,7 @@ import pytest
 
 from flowers_tpu.benchmarks import table
 from flowers_tpu.benchmarks.results import Change, Row
-from flowers_tpu.errors import RequestError
+from flowers_tpu.system.errors import RequestError
 
 ROWS = [
     Row("input", "decode", "images/s", (1740.0, 1750.0, 1800.0)),

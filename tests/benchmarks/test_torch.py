@@ -3,14 +3,14 @@ import sys
 import pytest
 import tensorflow as tf
 
-from flowers_tpu import parts
 from flowers_tpu.benchmarks import torch_side
-from flowers_tpu.config import Config
-from flowers_tpu.distribution import Devices
-from flowers_tpu.errors import RequestError, RunError
 from flowers_tpu.models.classifier import build_classifier
+from flowers_tpu.options import Config
+from flowers_tpu.runs import recipe
+from flowers_tpu.system.devices import Devices
+from flowers_tpu.system.errors import RequestError, RunError
 
-CONFIG = parts.resolve(
+CONFIG = recipe.resolve(
     Config(backbone="vgg16", batch_size_per_replica=4),
     Devices(tf.distribute.get_strategy(), "CPU", 1),
 )

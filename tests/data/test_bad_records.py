@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 
 from flowers_tpu.data import check, order, pipeline, records
-from flowers_tpu.errors import RequestError
+from flowers_tpu.data.shards import shard_reader
+from flowers_tpu.data.splits import read_split
+from flowers_tpu.system.errors import RequestError
 from tests.photos import augment_photo, source_of
 
 pytestmark = pytest.mark.core
@@ -98,7 +100,7 @@ def write(folder, split="train", replaced=None, left_out=()):
 
 
 def read(folder, bad_records="fail", split="train"):
-    return records.read_split(str(folder), split, SIZE, CLASSES, bad_records=bad_records)
+    return read_split(str(folder), split, SIZE, CLASSES, bad_records=bad_records)
 
 
 def error_of(folder, **options):
@@ -333,7 +335,7 @@ def test_with_nothing_bad_the_way_of_a_photo_is_as_short_as_ever(tmp_path):
     failing, skipping = read(tmp_path), read(tmp_path, "skip")
     assert failing.shards == skipping.shards
     assert (skipping.left_out, skipping.problems) == (0, ())
-    dataset = records.shard_reader(skipping.shards)(tf.constant(0, tf.int64))
+    dataset = shard_reader(skipping.shards)(tf.constant(0, tf.int64))
     assert isinstance(dataset, tf.data.TFRecordDataset)
 
 

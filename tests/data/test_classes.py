@@ -1,7 +1,7 @@
 import pytest
 
 from flowers_tpu.data.classes import FLOWERS, find_class, read_classes
-from flowers_tpu.errors import RequestError
+from flowers_tpu.system.errors import RequestError
 
 
 def test_flowers_are_the_competitions_in_its_order():

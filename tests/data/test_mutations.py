@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 
 from flowers_tpu.data import check, pipeline, records, verify
-from flowers_tpu.errors import RequestError
+from flowers_tpu.data.splits import read_split
+from flowers_tpu.system.errors import RequestError
 from tests.data.test_bad_records import frame, jpeg, masked_crc, png, with_header_of
 from tests.photos import augment_photo, source_of
 
@@ -216,7 +217,7 @@ def write(folder, contents):
 
 
 def read(folder, bad_records):
-    return records.read_split(str(folder), "train", SIZE, CLASSES, bad_records=bad_records)
+    return read_split(str(folder), "train", SIZE, CLASSES, bad_records=bad_records)
 
 
 def evaluate(split):

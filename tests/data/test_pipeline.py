@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.data import augment, order, pipeline, records
+from flowers_tpu.data import order, pipeline, records
+from flowers_tpu.data.augment import apply
+from flowers_tpu.data.splits import read_split
 from tests.photos import augment_photo, source_of
 
 SIZE = 16
 SEED = 6
 BUFFER = 5
 TRAIN_PHOTOS = 11  # 2 steps of 4 and 3 left over
-UNCHANGED = augment.Augmentation(False, False, (1.0, 1.0), 1.0)
+UNCHANGED = apply.Augmentation(False, False, (1.0, 1.0), 1.0)
 
 
 def photos(count):
@@ -32,7 +34,7 @@ def write(folder, name, jpegs, *, num_shards=1):
         for index, jpeg in enumerate(jpegs)
     ]
     records.write_shards(str(folder / name), serialized, SIZE, num_shards)
-    return records.read_split(str(folder), name, SIZE, len(jpegs))
+    return read_split(str(folder), name, SIZE, len(jpegs))
 
 
 @pytest.fixture(scope="module")
@@ -116,19 +118,19 @@ def test_photos_are_augmented_by_seed_and_number(train, whole):
     for epoch in (0, 1, 2):
         indices = order.epoch_indices(counts, seed=SEED, epoch=epoch, shuffle_buffer=BUFFER)
         for position in range(8):
-            draws = augment.draw(SEED, epoch * TRAIN_PHOTOS + position)
+            draws = apply.draw(SEED, epoch * TRAIN_PHOTOS + position)
             expected = augment_photo(SIZE)(pixels[indices[position]], draws)
             np.testing.assert_array_equal(whole["image"][epoch * 8 + position], expected)
 
 
 def test_where_the_device_augments_photos_come_as_they_are_with_their_draws(train, whole):
-    assert {batch["draws"].shape for batch in whole[True]} == {(4, augment.NUM_DRAWS)}
+    assert {batch["draws"].shape for batch in whole[True]} == {(4, apply.NUM_DRAWS)}
     host, device = joined(whole[False]), joined(whole[True])
     np.testing.assert_array_equal(device["image"], train[1][device["label"]])
     np.testing.assert_array_equal(device["label"], host["label"])
     numbers = [epoch * TRAIN_PHOTOS + position for epoch in range(3) for position in range(8)]
     for number, draws in zip(numbers, device["draws"], strict=True):
-        np.testing.assert_array_equal(draws, augment.draw(SEED, number))
+        np.testing.assert_array_equal(draws, apply.draw(SEED, number))
 
 
 @pytest.mark.core

@@ -9,7 +9,9 @@ import pytest
 import tensorflow as tf
 
 from flowers_tpu.data import decode, pipeline, records, source
-from flowers_tpu.errors import RequestError
+from flowers_tpu.data.shards import find_shards, shard_reader
+from flowers_tpu.data.splits import Split, read_split
+from flowers_tpu.system.errors import RequestError
 from tests import photos
 
 pytestmark = pytest.mark.core
@@ -41,7 +43,7 @@ def write(folder, name="train", labeled=True):
                     records.serialize_example(f"id{number}", content, number if labeled else None)
                 )
                 number += 1
-    return records.read_split(str(folder), name, SIZE, sum(COUNTS), bad_records="skip")
+    return read_split(str(folder), name, SIZE, sum(COUNTS), bad_records="skip")
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +143,7 @@ def test_unlabeled_photos_have_no_label_in_any(tmp_path, cache):
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_examples_are_decoded_photos_with_their_labels(sources, split, cache, decoder):
     made = sources[cache, decoder]
-    reader = records.shard_reader(split.shards)
+    reader = shard_reader(split.shards)
     serialized = [record for n in range(len(COUNTS)) for record in reader(tf.constant(n, tf.int64))]
     assert len(serialized) == 11
     elements = list(source._in_file_order(made))
@@ -189,7 +191,7 @@ def test_pixels_are_not_decoded_again(sources, cache, decodes):
 
 
 def test_the_memory_of_the_competitions_photos():
-    split = records.Split(
+    split = Split(
         "train", (), np.arange(12_753).astype(str), None, jpeg_sizes=np.full(12_753, 83_000)
     )
     assert source.bytes_of_pixels(split, decode.for_evaluation(512, 512)) == 10_029_367_296
@@ -200,7 +202,7 @@ def test_the_memory_of_the_competitions_photos():
 
 
 def test_the_sizes_of_the_records_are_those_of_their_jpegs(split):
-    reader = records.shard_reader(split.shards)
+    reader = shard_reader(split.shards)
     sizes = [
         len(records.parse(record)["image"].numpy())
         for n in range(len(COUNTS))
@@ -231,8 +233,8 @@ def test_nothing_is_in_memory_twice_while_it_is_read(tmp_path, cache):
     noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     serialized = records.serialize_example("id", photos.jpeg(noise), 0)  # 70 kB
     records.write_shards(str(tmp_path / "train"), [serialized] * count, size, 4)
-    shards = records.find_shards(str(tmp_path), "train", size)
-    split = records.Split(
+    shards = find_shards(str(tmp_path), "train", size)
+    split = Split(
         "train", shards, np.full(count, "id"), np.zeros(count, np.int32),
         jpeg_sizes=np.full(count, len(serialized)),
     )  # fmt: skip

@@ -11,9 +11,18 @@ hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from flowers_tpu.data import pipeline, records  # noqa: E402
-from flowers_tpu.evaluation import predictions, scores  # noqa: E402
-from flowers_tpu.training import compiled, metrics  # noqa: E402
+from flowers_tpu.data import (
+    pipeline,
+    records,  # noqa: E402
+)
+from flowers_tpu.evaluation import (
+    predictions,
+    scores,  # noqa: E402
+)
+from flowers_tpu.training import (
+    metrics,  # noqa: E402
+    multistep,
+)
 from tests.photos import linear_classifier, source_of, write_split  # noqa: E402
 
 CLASSES, SIZE, MOST = 7, 8, 21
@@ -35,8 +44,8 @@ def evaluator(replicas):
         model = linear_classifier(CLASSES, size=SIZE).model
     return (
         strategy,
-        compiled.compile_eval_steps(strategy, model),
-        compiled.compile_predict_step(strategy, model),
+        multistep.compile_eval_steps(strategy, model),
+        multistep.compile_predict_step(strategy, model),
     )
 
 
@@ -48,7 +57,7 @@ def splits(tmp_path_factory):
     def split(size, shards):
         folder = tmp_path_factory.mktemp("split")
         write_split(folder, "val", size, size=SIZE, num_classes=CLASSES, shards=shards)
-        return records.read_split(str(folder), "val", SIZE, CLASSES)
+        return read_split(str(folder), "val", SIZE, CLASSES)
 
     return split
 

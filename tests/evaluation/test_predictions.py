@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.errors import StoppedError
 from flowers_tpu.evaluation import predictions
-from flowers_tpu.interruption import Interruption
+from flowers_tpu.system.errors import StoppedError
+from flowers_tpu.system.signals import Interruption
 
 IDS = np.array(["x1", "x2", "x3"])
 NAMES = ("rose", "iris", "lotus")

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowers_tpu.errors import RequestError
 from flowers_tpu.evaluation import submission
+from flowers_tpu.system.errors import RequestError
 
 IDS = np.array(["00123", "a1b2", "NA"])  # neither a number nor a missing value
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.errors import RequestError
 from flowers_tpu.models.backbones import BACKBONES, build_backbone, check_backbone, preprocess
 from flowers_tpu.models.cloning import clone_with_rules
+from flowers_tpu.system.errors import RequestError
 
 # What the pixel (red 10, green 128, blue 255) becomes, by pocket calculator.
 CAFFE = [255 - 103.939, 128 - 116.779, 10 - 123.68]  # blue, green, red

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.errors import RequestError
 from flowers_tpu.models.classifier import (
     ParameterCounts,
     batch_norm_statistics,
@@ -12,6 +11,7 @@ from flowers_tpu.models.classifier import (
     parameter_counts,
 )
 from flowers_tpu.models.dropout import dropout_seed
+from flowers_tpu.system.errors import RequestError
 
 
 def build(backbone, **options):

@@ -6,10 +6,10 @@ import time
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.errors import RequestError
 from flowers_tpu.models.backbones import BACKBONES, build_backbone
 from flowers_tpu.models.imagenet import RemoteFile, fetch, imagenet_file
 from flowers_tpu.models.weights import load_weights
+from flowers_tpu.system.errors import RequestError
 
 
 class DownloadAskedForError(Exception):

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.errors import RequestError
 from flowers_tpu.models.backbones import build_backbone
 from flowers_tpu.models.classifier import build_classifier
 from flowers_tpu.models.weights import load_weights, match_layers, read_layers
+from flowers_tpu.system.errors import RequestError
 
 SIZE = 32
 MEAN = np.array([0.485, 0.456, 0.406])

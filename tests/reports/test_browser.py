@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from flowers_tpu import reporting
+from flowers_tpu.runs import report
 from tests import runs
 from tests.photos import write_data_set
 
@@ -97,7 +97,7 @@ def opened(request, tmp_path_factory):
     run, splits = runs.write_run(folder / "run", data)
     images, colors = request.param
     config = dataclasses.replace(run.read_configs()[1], report_images=images)
-    reporting.write_report(config, run, splits, Never())
+    report.write_report(config, run, splits, Never())
     flags = ["--force-dark-mode"] if colors == "dark" else []
     return run, *open_in_browser(folder / "run", folder / "profile", *flags), colors
 
@@ -126,7 +126,7 @@ def test_the_page_is_as_dark_as_is_preferred(opened):
 
 def test_a_click_on_a_header_sorts(opened):
     run, seen, *_ = opened
-    report = reporting._read_classes(run, "val")
+    report = report._read_classes(run, "val")
     report = report[report["label"] != ""]
     known = report["recall"].dropna()
     recalls = ["–"] * (len(report) - len(known)) + [f"{value:.4f}" for value in sorted(known)]

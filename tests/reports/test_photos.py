@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flowers_tpu.data import records
+from flowers_tpu.data.splits import read_split
 from flowers_tpu.reports import style
 from flowers_tpu.reports.photos import read_jpegs, read_photos, serialized, sheet
 from tests.photos import jpeg
@@ -31,7 +32,7 @@ def folder(tmp_path_factory):
 
 
 def read(folder, **options):
-    return records.read_split(str(folder), "train", SIZE, 3, **options)
+    return read_split(str(folder), "train", SIZE, 3, **options)
 
 
 @pytest.mark.parametrize("indices", [[0], [22, 0, 7, 7, 11], list(range(COUNT)), [21, 22], []])

@@ -9,8 +9,8 @@ import pytest
 from matplotlib import font_manager, ft2font, pyplot
 from PIL import Image
 
-from flowers_tpu.errors import RunError
 from flowers_tpu.reports import style
+from flowers_tpu.system.errors import RunError
 
 
 def pixels(content: bytes) -> np.ndarray:

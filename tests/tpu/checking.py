@@ -2,8 +2,8 @@
 
 import json
 
-from flowers_tpu.config import Config
-from flowers_tpu.tpu import check
+from flowers_tpu.commands import tpu_check
+from flowers_tpu.options import Config
 from flowers_tpu.tpu.compiler import Compiled
 
 GIB = 2**30
@@ -28,7 +28,7 @@ def run(tmp_path, config=None, **options):
         "compile_minutes": 2.0,
         "host_images_per_second": 0.0,
     }
-    check.check(config or config_of(), **{**defaults, **options})
+    tpu_check.check(config or config_of(), **{**defaults, **options})
     return read_json(tmp_path)
 
 

@@ -4,7 +4,8 @@ import functools
 
 import pytest
 
-from flowers_tpu.tpu import check, compiler
+from flowers_tpu.commands import tpu_check
+from flowers_tpu.tpu import compiler
 from flowers_tpu.tpu.lowering import Lowered, Steps
 
 lowered_once = functools.cache(Steps)

@@ -11,11 +11,11 @@ from importlib import metadata
 
 import pytest
 
-from flowers_tpu import generations
-from flowers_tpu.errors import RequestError
+from flowers_tpu.system import tpu_slices
+from flowers_tpu.system.errors import RequestError
 from flowers_tpu.tpu import compiler
 
-(V4,) = generations.parse_slices("v4")
+(V4,) = tpu_slices.parse_slices("v4")
 RESULT = {
     "memory": {"arguments": 100, "outputs": 70, "aliased": 60, "temporaries": 30, "code": 5},
     "flops": 8.0,

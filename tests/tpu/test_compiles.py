@@ -9,11 +9,12 @@ import pytest
 import tensorflow as tf
 from checking import rows_of
 
-from flowers_tpu import generations, parts
-from flowers_tpu.config import Config
-from flowers_tpu.distribution import Devices
-from flowers_tpu.errors import RequestError
 from flowers_tpu.models.backbones import BACKBONES, check_backbone
+from flowers_tpu.options import Config
+from flowers_tpu.runs import recipe
+from flowers_tpu.system import tpu_slices
+from flowers_tpu.system.devices import Devices
+from flowers_tpu.system.errors import RequestError
 from flowers_tpu.tpu import compiler, diagnosis, lowering
 from flowers_tpu.tpu.data_facts import DataFacts
 
@@ -22,7 +23,7 @@ try:
 except RequestError as error:
     pytest.skip(str(error), allow_module_level=True)
 
-(V3,) = generations.parse_slices("v3:2x2")
+(V3,) = tpu_slices.parse_slices("v3:2x2")
 BATCH, MINUTES = 8, 20
 
 # One of every family; of what differs in depth and width alone, the smallest.
@@ -45,7 +46,7 @@ def compile_steps(names=(), **flags):
     """Compiles the steps of a run, or those named; returns what the compiler says of each."""
     config = Config(batch_size_per_replica=BATCH, run_dir="x", **flags)
     check_backbone(config.backbone, image_size=config.image_size, alpha=config.alpha)
-    config = parts.resolve(config, Devices(tf.distribute.get_strategy(), "TPU", V3.replicas))
+    config = recipe.resolve(config, Devices(tf.distribute.get_strategy(), "TPU", V3.replicas))
     run = lowering.Steps(config, DataFacts(104, config.image_size, 12_753))
     return run.state, {
         step.name: compiler.compile_for(V3, run.lower(step, BATCH).module, seconds=MINUTES * 60)
@@ -102,15 +103,15 @@ def test_every_backbone_belongs_to_a_family_that_is_compiled():
 
 
 def test_the_compiler_says_what_memory_a_program_may_use():
-    """The figures of `available` in `generations.py` are the compiler's own."""
+    """The figures of `available` in `tpu_slices.py` are the compiler's own."""
     step = lowering.ReplicaStep("too large", lambda batch: batch["weight"] + 1)
     module = lowering.lower(step, {"weight": tf.TensorSpec([2**35], tf.float32)}).module
-    for generation in generations.GENERATIONS:
-        slice_ = generations.Slice(generation, generation.layouts[0])
+    for generation in tpu_slices.GENERATIONS:
+        slice_ = tpu_slices.Slice(generation, generation.layouts[0])
         with pytest.raises(compiler.CompileError) as error:
             compiler.compile_for(slice_, module, seconds=60)
         problem = diagnosis.of_compilation(str(error.value), lambda name: "")
-        available = slice_.available / generations.GIB
+        available = slice_.available / tpu_slices.GIB
         assert problem.reason == "memory", generation.name
         assert f"but {available:.2f} are available" in problem.text
 
@@ -119,7 +120,7 @@ def test_the_compiler_says_what_memory_a_program_may_use():
 def test_every_layout_is_known_to_the_compiler():
     step = lowering.ReplicaStep("small", lambda batch: batch["weight"] + 1)
     module = lowering.lower(step, {"weight": tf.TensorSpec([8], tf.float32)}).module
-    for slice_ in generations.SLICES:
+    for slice_ in tpu_slices.SLICES:
         assert compiler.compile_for(slice_, module, seconds=60).needed < 1e6
 
 

@@ -4,10 +4,10 @@ import photos
 import pytest
 import tensorflow as tf
 
-from flowers_tpu import parts
-from flowers_tpu.config import Config
-from flowers_tpu.distribution import Devices
-from flowers_tpu.errors import RequestError
+from flowers_tpu.options import Config
+from flowers_tpu.runs import recipe
+from flowers_tpu.system.devices import Devices
+from flowers_tpu.system.errors import RequestError
 from flowers_tpu.tpu import data_facts as lib
 from flowers_tpu.tpu.data_facts import DataFacts, InputRate, data_facts, input_rate
 
@@ -58,7 +58,7 @@ def test_the_input_is_measured(tmp_path, make_strategy):
     photos.write_data_set(tmp_path, train=24, size=32, num_classes=3)
     config = config_of(data_dir=str(tmp_path), image_size=32, batch_size_per_replica=4)
     strategy = make_strategy(1)
-    rate = lib.input_images_per_second(parts.resolve(config, Devices(strategy, "TPU", 1)))
+    rate = lib.input_images_per_second(recipe.resolve(config, Devices(strategy, "TPU", 1)))
     assert 100 < rate < 1e6
 
 

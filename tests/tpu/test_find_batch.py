@@ -4,7 +4,7 @@ import photos
 import pytest
 from checking import GIB, config_of, figures, read_json, run
 
-from flowers_tpu.errors import RunError
+from flowers_tpu.system.errors import RunError
 from flowers_tpu.tpu.compiler import CompileError, CompileTimeoutError
 
 

@@ -6,12 +6,12 @@ import pytest
 import tensorflow as tf
 from tensorflow.compiler.xla.service import hlo_pb2
 
-from flowers_tpu import parts
-from flowers_tpu.config import Config
-from flowers_tpu.data import augment
-from flowers_tpu.distribution import Devices
-from flowers_tpu.errors import RequestError
+from flowers_tpu.data.augment import apply
 from flowers_tpu.models.classifier import batch_norm_statistics
+from flowers_tpu.options import Config
+from flowers_tpu.runs import recipe
+from flowers_tpu.system.devices import Devices
+from flowers_tpu.system.errors import RequestError
 from flowers_tpu.tpu import lowering
 from flowers_tpu.tpu.data_facts import DataFacts
 
@@ -22,7 +22,7 @@ STEPS = ["warm-up", "fine-tuning", "evaluation", "prediction"]
 
 def resolved(**flags):
     config = Config(image_size=32, batch_size_per_replica=BATCH, run_dir="x", **flags)
-    return parts.resolve(config, Devices(tf.distribute.get_strategy(), "TPU", 8))
+    return recipe.resolve(config, Devices(tf.distribute.get_strategy(), "TPU", 8))
 
 
 def lower_all(config):
@@ -158,7 +158,7 @@ def test_precision_and_place_of_augmentation_are_those_of_a_tpu(small):
         }
         assert types == {16}  # BF16
     spec = lowering.batch_spec(config, BATCH, training=True, photo_size=32)
-    assert spec["draws"].shape == [BATCH, augment.NUM_DRAWS]
+    assert spec["draws"].shape == [BATCH, apply.NUM_DRAWS]
     of_evaluation = lowering.batch_spec(config, BATCH, training=False, photo_size=32)
     assert list(of_evaluation) == ["image", "label", "weight"]
     # The photos' 3 * 32 * 32 * 3 bytes, label and weight of 4 each, and the draws.

@@ -1,9 +1,9 @@
 import pytest
 
-from flowers_tpu import generations
+from flowers_tpu.system import tpu_slices
 from flowers_tpu.tpu import roofline
 
-(V3,) = generations.parse_slices("v3:2x2")
+(V3,) = tpu_slices.parse_slices("v3:2x2")
 
 
 def of(flops, size, gradients=0.0):
@@ -58,5 +58,5 @@ def test_vgg16_on_a_v3():
 
 
 def test_one_chip_has_nobody_to_send_to():
-    (alone,) = generations.parse_slices("v5e-1")
+    (alone,) = tpu_slices.parse_slices("v5e-1")
     assert roofline.all_reduce_seconds(alone, 1e9) == 0

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.errors import RunError
 from flowers_tpu.models.classifier import build_classifier
-from flowers_tpu.training import compiled, metrics, optimizers, steps
+from flowers_tpu.system.errors import RunError
+from flowers_tpu.training import metrics, multistep, optimizers, steps
 from flowers_tpu.training.checkpoints import Checkpoints, restore_best_weights
 from flowers_tpu.training.state import Progress, TrainState, step_counter
 from tests.photos import batch, linear_classifier
@@ -47,7 +47,7 @@ def train(strategy, state, first, count):
     stacked = {key: np.concatenate([a[key] for a in arrays]) for key in arrays[0]}
     local = 6 // strategy.num_replicas_in_sync
     dataset = tf.data.Dataset.from_tensor_slices(stacked).batch(local, drop_remainder=True)
-    function = compiled.compile_train_steps(strategy, state, "finetune", 0, steps.Objective())
+    function = multistep.compile_train_steps(strategy, state, "finetune", 0, steps.Objective())
     iterator = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
     outcomes, _, _ = function(iterator, tf.constant(count))
     state.progress.sums = metrics.added(state.progress.sums, outcomes.numpy())

@@ -1,0 +1,1 @@
+"""What a person asks for, a command each; only these know all rooms."""

@@ -1,0 +1,170 @@
+"""What every command does around its work: parse flags, print help, turn errors into exit codes.
+
+    python -m flowers_tpu train --tpu=local …      the same as scripts/train.py
+
+Exit codes: 0 done; 1 failed; 2 the request is wrong; 143 stopped by a signal, saved.
+"""
+
+import ast
+import importlib
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags as absl_flags
+from absl import logging
+
+from flowers_tpu.benchmarks.options import BenchmarkOptions
+from flowers_tpu.commands import flags
+from flowers_tpu.convert.options import ConvertOptions
+from flowers_tpu.options import Options
+from flowers_tpu.reports.options import CompareOptions, ExploreOptions
+from flowers_tpu.runs.spec import PARTS, Spec
+from flowers_tpu.system import allocator, stderr, terminal
+from flowers_tpu.system.errors import RequestError, RunError, StoppedError
+from flowers_tpu.tpu.options import TpuCheckOptions
+
+
+class Command(NamedTuple):
+    """What a command takes.
+
+    It is the function of its name in the module of its name, called with `[spec], [options],
+    [arguments]`; its help begins with the module's docstring.
+
+    Attributes:
+        options: its own flags.
+        takes_spec: whether the flags of a run are the command's too.
+        arguments: what it takes besides flags, as a word for messages; '' for nothing.
+        on_existing_run: flags that are not given are those of the run in `--run_dir`.
+    """
+
+    options: type[Options] | None = None
+    takes_spec: bool = True
+    arguments: str = ""
+    on_existing_run: bool = False
+
+
+COMMANDS = {
+    "train": Command(),
+    "evaluate": Command(on_existing_run=True),
+    "predict": Command(on_existing_run=True),
+    "explore": Command(ExploreOptions),
+    "compare": Command(
+        CompareOptions, takes_spec=False, arguments="the folders of two or more runs"
+    ),
+    "check_data": Command(),
+    "make_tfrecords": Command(ConvertOptions, takes_spec=False),
+    "benchmark": Command(BenchmarkOptions),
+    "tpu_check": Command(TpuCheckOptions),
+}
+
+_SPEC_KINDS = list(PARTS.values())
+_HELP = ("--help", "-help", "-h", "--helpfull")
+
+
+def main(name: str, arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code.
+
+    Args:
+        name: in `COMMANDS`.
+        arguments: flags and others; None for those of this process.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if any(argument in _HELP for argument in arguments):
+        print(flags.help_text(_description(name), _kinds(name)))
+        return 0
+    logging.use_absl_handler()
+    terminal.log_beside_bars()
+    try:
+        _run(name, arguments)
+    except (RequestError, RunError, StoppedError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return 0
+
+
+def choose(arguments: Sequence[str]) -> int:
+    """Runs the command that the first argument names; see `main`."""
+    name, *rest = [*arguments, ""]
+    if name not in COMMANDS:
+        print(f"usage: python -m flowers_tpu COMMAND …; commands: {', '.join(COMMANDS)}")
+        return 0 if name in _HELP else 2
+    return main(name, rest[:-1])
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    command, kinds = COMMANDS[name], _kinds(name)
+    values = absl_flags.FlagValues()
+    flags.define(kinds, values)
+    absl_flags.DEFINE_integer("verbosity", -1, "", flag_values=values)
+    try:
+        _, *rest = values([name, *arguments])
+    except absl_flags.Error as error:
+        raise RequestError(f"{error}; --help lists the flags") from error
+    except OSError as error:
+        raise RequestError(f"--flagfile: {error}") from error
+    if rest and not command.arguments:
+        raise RequestError(f"unexpected argument {rest[0]!r}; flags are --name=value")
+    if command.arguments and not rest:
+        raise RequestError(f"expected {command.arguments}; --help tells more")
+    logging.set_verbosity(values["verbosity"].value)
+    handed: list[object] = []
+    if command.options:
+        handed.append(command.options(**flags.read([command.options], values)))
+    if command.arguments:
+        handed.append(rest)
+    if command.takes_spec and not command.on_existing_run:
+        handed.insert(0, _spec(values, arguments))
+    allocator.keep_freed_memory()
+    with stderr.without_chatter():  # late, so that --help and wrong flags answer at once
+        if command.on_existing_run:
+            handed.insert(0, _spec_of_run(values, arguments))
+        work = getattr(importlib.import_module(f"flowers_tpu.commands.{name}"), name)
+    work(*handed)
+
+
+def _kinds(name: str) -> list[type[Options]]:
+    """The options of a command, and of a run."""
+    command = COMMANDS[name]
+    kinds = [command.options] if command.options else []
+    return kinds + (_SPEC_KINDS if command.takes_spec else [])
+
+
+def _spec(values: absl_flags.FlagValues, arguments: list[str]) -> Spec:
+    """The specification that the flags ask for."""
+    return Spec.of(**flags.read(_SPEC_KINDS, values) | {"run_dir": _run_dir(values, arguments)})
+
+
+def _spec_of_run(values: absl_flags.FlagValues, arguments: list[str]) -> Spec:
+    """The specification of the run in `--run_dir`, with the flags that are given in its place."""
+    from flowers_tpu.runs.folder import RunFolder  # late, as it imports TensorFlow
+
+    run_dir = _run_dir(values, arguments)
+    trained, _ = RunFolder(run_dir).read_specs()
+    return trained.changed(**flags.given(_SPEC_KINDS, values) | {"run_dir": run_dir})
+
+
+def _run_dir(values: absl_flags.FlagValues, arguments: list[str]) -> str:
+    return values["run_dir"].value or os.path.join("runs", _flagfile(arguments) or "default")
+
+
+def _flagfile(arguments: list[str]) -> str:
+    """The name, without ending, of the last flagfile given, or ''."""
+    name = ""
+    for argument, following in itertools.pairwise([*arguments, ""]):
+        flag, _, value = argument.lstrip("-").partition("=")
+        if flag == "flagfile" and argument.startswith("-"):
+            name = os.path.splitext(os.path.basename(value or following))[0]
+    return name
+
+
+def _description(name: str) -> str:
+    """A command's docstring, without importing the module, which would start TensorFlow."""
+    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    return ast.get_docstring(ast.parse(source)) or ""

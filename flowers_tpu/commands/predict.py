@@ -1,0 +1,20 @@
+"""Predicts the test photos with the best model of a run and writes the submission.
+
+    python scripts/predict.py --run_dir=runs/quickstart
+
+Writes predictions_test.csv and submission.csv there.
+"""
+
+from flowers_tpu.runs.folder import opened_run
+from flowers_tpu.runs.opening import open_trained
+from flowers_tpu.runs.results import predict_test
+from flowers_tpu.runs.spec import Spec
+from flowers_tpu.system.signals import Signals
+
+
+def predict(given: Spec) -> None:
+    """Predicts the test split with the best model of a run, and writes the submission."""
+    with opened_run(given.run.run_dir) as folder:
+        trained = open_trained(folder, given, ("test",))
+        with Signals() as signals, trained.feed.recipe.naming_bad_records(trained.data):
+            predict_test(trained, signals)

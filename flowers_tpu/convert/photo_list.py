@@ -1,0 +1,280 @@
+"""Which photos there are: from a folder per class, or from a CSV; their classes, splits and ids."""
+
+import collections
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from flowers_tpu.convert.photo_pixels import file_endings
+from flowers_tpu.system.errors import RequestError, first_line
+
+SPLITS = ("train", "val", "test")
+
+
+class Photo(NamedTuple):
+    """A photo's file, and what is known of it without opening it."""
+
+    path: str  # of the file
+    name: str  # its path within the folder of all photos
+    label: str | None  # its class; None where that is not known
+    split: str | None  # where it was put; None: still to be chosen
+    id: str  # a function of `name`, but for namesakes
+
+
+class Listing(NamedTuple):
+    """All photos, by name.
+
+    Attributes:
+        photos: with distinct names and ids.
+        ignored: paths within the folder of the files that are no photos by their names' endings.
+        empty: folders of classes without any photo.
+    """
+
+    photos: list[Photo]
+    ignored: list[str]
+    empty: list[str]
+
+
+def list_folder(folder: str) -> Listing:
+    """Lists a folder of photos, with folders in it in one of two ways.
+
+    A folder per class, and beside them possibly `test/` with photos of no known class. Or `train/`,
+    `val/` and `test/`: the first two with a folder per class, `test/` with or without; where there
+    is no `val/`, the photos of `train/` are still to be divided. Deeper folders belong to the class
+    they are in, where a file without an ending may be a photo too. Links are followed; what is
+    hidden (its name begins with a dot) is left out.
+
+    Raises:
+        RequestError: it cannot be read, mixes the two ways, or has labeled photos in no class.
+    """
+    if not os.path.isdir(folder):
+        raise RequestError(f"--photos={folder}: no such folder")
+    is_split = _is_split(folder)
+    photos, loose, ignored = [], [], []
+    for path in _files(folder):
+        name = os.path.relpath(path, folder)
+        *folders, file = name.split(os.sep)
+        ending = os.path.splitext(file)[1].lower()
+        if ending not in file_endings() and (ending or not folders):
+            ignored.append(name)
+            continue
+        split = folders.pop(0) if folders and (is_split or folders[0] == "test") else None
+        label = folders[0].strip() if folders else None
+        if label is None and split != "test":
+            loose.append(name)
+        photos.append(Photo(path, name, label, split, ""))
+    if loose:
+        raise RequestError(
+            f"--photos={folder}: {len(loose)} photos are in no folder of a class (such as "
+            f"{loose[0]}); move each into the folder of its class"
+        )
+    known = {photo.label for photo in photos if photo.split != "test"}
+    # A folder within test/ that is no class, such as test/all/, says nothing of its photos.
+    photos = [p if p.label in known else p._replace(label=None) for p in photos]
+    if is_split and all(photo.split != "val" for photo in photos):
+        photos = [p._replace(split=None) if p.split == "train" else p for p in photos]
+    used = {os.path.join(*p.name.split(os.sep)[: 2 if is_split else 1]) for p in photos}
+    empty = [name for name in _class_folders(folder, is_split) if name not in used]
+    return Listing(_with_ids(photos), sorted(ignored), empty)
+
+
+def list_csv(path: str, folder: str) -> Listing:
+    """Lists the photos of a CSV with the columns `path`, `label` and, where wanted, `split`.
+
+    `label` is the name of a class; an empty one makes a test photo. An empty `split` is still to be
+    chosen. Other columns do not matter.
+
+    Args:
+        path: of the CSV.
+        folder: what its paths are relative to; '': the CSV's own folder.
+
+    Raises:
+        RequestError: it cannot be read, or a row says something else; the message names the row.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise RequestError(f"--csv={path}: cannot be read ({first_line(error)})") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise RequestError(
+            f"--csv={path}: its rows have more fields than its header; name every column"
+        )
+    if missing := {"path", "label"} - set(table.columns):
+        raise RequestError(
+            f"--csv={path}: has no column {' and no column '.join(sorted(missing))}; expected "
+            "path,label or path,label,split"
+        )
+    folder = folder or os.path.dirname(path)
+    first: dict[str, int] = {}
+    photos = []
+    splits = table["split"] if "split" in table else [""] * len(table)
+    for row, values in enumerate(zip(table["path"], table["label"], splits, strict=True), start=1):
+        file, label, split = (value.strip() for value in values)
+        name = os.path.relpath(os.path.join(folder, file), folder or os.curdir)
+        wrong = ""
+        if not file:
+            wrong = "its path is empty"
+        elif split not in ("", *SPLITS):
+            wrong = f"split {split!r}, expected {', '.join(SPLITS)} or nothing"
+        elif not label and split in ("train", "val"):
+            wrong = f"a photo for {split} without a label"
+        elif name in first:
+            wrong = f"{file} stands in row {first[name]} already"
+        if wrong:
+            raise RequestError(f"--csv={path}, row {row} below the header: {wrong}")
+        first[name] = row
+        split = split or (None if label else "test")
+        photos.append(Photo(os.path.join(folder, file), name, label or None, split, ""))
+    return Listing(_with_ids(photos), [], [])
+
+
+def class_names(photos: Iterable[Photo], wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """Returns the names of the classes, by label: those wanted, else all there are, sorted.
+
+    Names that are all whole numbers are sorted as numbers.
+
+    Raises:
+        RequestError: there are none, one is not wanted, or one cannot be a line of a file.
+    """
+    found = {photo.label: photo for photo in reversed(list(photos)) if photo.label is not None}
+    if not found:
+        raise RequestError("no photo has a class: expected a folder per class, or labels")
+    for name, photo in found.items():
+        if not name.isprintable():
+            raise RequestError(f"{photo.path}: its class {name!r} is no name; rename it")
+        if wanted and name not in wanted:
+            close = difflib.get_close_matches(name, wanted, 1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise RequestError(f"--classes: has no {name!r}{hint}, the class of {photo.path}")
+    if wanted:
+        return tuple(wanted)
+    as_numbers = all(name.isdecimal() for name in found)
+    return tuple(sorted(found, key=lambda name: (int(name) if as_numbers else 0, name)))
+
+
+def find_identical(photos: Sequence[Photo], advance=lambda: None) -> dict[str, str]:
+    """Returns for each photo that is byte for byte an earlier one the name of the first of them.
+
+    Only files of equal size are read. What cannot be read is like no other.
+
+    Args:
+        photos: all, by name.
+        advance: called for each photo, for a progress bar.
+    """
+    by_size = collections.defaultdict(list)
+    for photo in photos:
+        by_size[_size(photo.path)].append(photo)
+    first: dict[bytes, str] = {}
+    same_as = {}
+    for size, photos_of_size in by_size.items():
+        for photo in photos_of_size:
+            advance()
+            if size is None or len(photos_of_size) == 1:
+                continue
+            digest = _digest(photo.path)
+            if digest is not None and first.setdefault(digest, photo.name) != photo.name:
+                same_as[photo.name] = first[digest]
+    return same_as
+
+
+def ids_of(names: Sequence[str]) -> list[str]:
+    """Returns an id for every name: the name without ending, made of letters, digits and `_.-`.
+
+    Where that makes two the same (`a.jpg` and `a.png`), each of them ends in digits that its whole
+    name alone decides.
+    """
+    ids = [re.sub(r"[^\w.-]", "_", os.path.splitext(n)[0].replace(os.sep, "-")) for n in names]
+    counts = collections.Counter(ids)
+    digits = 8
+    while len(set(ids)) < len(ids) and digits <= 64:
+        ids = [
+            f"{plain}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:digits]}"
+            if counts[plain] > 1
+            else plain
+            for plain, name in zip(ids, names, strict=True)
+        ]
+        counts, digits = collections.Counter(ids), digits * 2
+    return ids
+
+
+def _with_ids(photos: list[Photo]) -> list[Photo]:
+    photos = sorted(photos, key=lambda photo: photo.name)
+    ids = ids_of([photo.name for photo in photos])
+    return [photo._replace(id=i) for photo, i in zip(photos, ids, strict=True)]
+
+
+def _is_split(folder: str) -> bool:
+    """Whether a folder holds train/, val/ and test/ rather than classes."""
+    names = set(_folders(folder))
+    classes = sorted(names - set(SPLITS))
+    if names & {"train", "val"} and (classes or "train" not in names):
+        raise RequestError(
+            f"--photos={folder}: holds {', '.join(sorted(names & set(SPLITS)))}"
+            f"{f' and also {classes[0]}' if classes else ' but no train'}; expected either a "
+            "folder per class or train, val and test with a folder per class in each"
+        )
+    return "train" in names
+
+
+def _class_folders(folder: str, is_split: bool) -> list[str]:
+    if not is_split:
+        return _folders(folder)
+    return [
+        os.path.join(split, name)
+        for split in _folders(folder)
+        for name in _folders(os.path.join(folder, split))
+    ]
+
+
+def _folders(folder: str) -> list[str]:
+    """Returns the names of the folders in a folder that are not hidden."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _files(folder: str) -> Iterator[str]:
+    """Yields the paths of all files below a folder that are not hidden."""
+
+    def refuse(error: OSError) -> None:
+        raise _unreadable(error) from error
+
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        here = os.path.join(os.path.realpath(parent), "")
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            # A link to where we are, or above, would never end.
+            and not here.startswith(os.path.join(os.path.realpath(os.path.join(parent, name)), ""))
+        ]
+        yield from (os.path.join(parent, name) for name in names if not name.startswith("."))
+
+
+def _unreadable(error: OSError) -> RequestError:
+    return RequestError(f"--photos: {error.filename}: cannot be read ({error.strerror})")
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return None
+
+
+def _digest(path: str) -> bytes | None:
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.digest()

@@ -1,0 +1,73 @@
+"""What may happen to a training photo. The defaults are the notebook's four operations."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import ClassVar
+
+from flowers_tpu.options import Options, knob
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation(Options):
+    """What may happen to a training photo, and where."""
+
+    topic: ClassVar[str] = "Augmentation"
+
+    augment_on: str = knob(
+        "auto",
+        "Where training photos are augmented; auto: on a TPU or GPU by itself, else on the "
+        "host. Rotation, zoom and translation are slow on a TPU: better on the host there.",
+        choices=("auto", "host", "device"),
+    )
+    flip_left_right: bool = knob(True, "Mirror half of the training photos.")
+    flip_up_down: bool = knob(True, "Turn half of the training photos upside down.")
+    crop_min: float = knob(
+        0.7,
+        "Least side of the random square crop, as a fraction of the photo's; 1: no crop.",
+        above=0,
+        most=1,
+    )
+    brightness: float = knob(
+        0.0, "Most that is added or taken away, as a fraction of full brightness.", least=0, most=1
+    )
+    contrast: float = knob(
+        0.0, "Most that the factor of contrast differs from 1.", least=0, below=1
+    )
+    saturation_lower: float = knob(
+        0.0, "Least factor of colour saturation; 1 and 1: unchanged.", least=0
+    )
+    saturation_upper: float = knob(2.0, "Largest factor of colour saturation.")
+    hue: float = knob(
+        0.0,
+        "Most that the hue is turned either way, as a fraction of the circle.",
+        least=0,
+        most=0.5,
+    )
+    rotation: float = knob(
+        0.0, "Most that a photo is turned either way.", unit="degrees", least=0, most=180
+    )
+    zoom: float = knob(0.0, "Most that the factor of enlargement differs from 1.", least=0, below=1)
+    translation: float = knob(
+        0.0, "Most that a photo is shifted along a side, as a fraction of it.", least=0, most=1
+    )
+    random_erasing: float = knob(
+        0.0, "Probability with which a random rectangle is painted over.", least=0, most=1
+    )
+
+    def contradictions(self) -> Iterator[str]:
+        """See `Options`."""
+        if self.saturation_lower > self.saturation_upper:
+            yield (
+                f"--saturation_lower={self.saturation_lower} is above "
+                f"--saturation_upper={self.saturation_upper}"
+            )
+
+    @property
+    def warps(self) -> bool:
+        """Whether a photo is turned, enlarged or shifted."""
+        return bool(self.rotation or self.zoom or self.translation)
+
+    @property
+    def least_side(self) -> float:
+        """Least side of what is cut out, as a fraction of the photo's."""
+        return self.crop_min / (1 + self.zoom)

@@ -1,0 +1,124 @@
+"""The shards of a split: found by their names, read record by record."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from flowers_tpu.data import records
+from flowers_tpu.system import files
+from flowers_tpu.system.errors import RequestError
+
+_SHARD_NAME = re.compile(r"^(\d+)-(\d+)x(\d+)-(\d+)\.tfrec$")
+_SIZE_FOLDER = re.compile(r"^tfrecords-jpeg-(\d+)x(\d+)/?$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file, with what its name says of it."""
+
+    path: str
+    image_size: int  # side of its square photos, pixels
+    count: int  # records in use: all of them, but for those left out
+    left_out: tuple[int, ...] = ()  # numbers of the others, from 0
+
+    def in_use(self) -> list[bool]:
+        """Whether each record is in use, up to the last one that is."""
+        left_out = set(self.left_out)
+        flags = [n not in left_out for n in range(self.count + len(left_out))]
+        while flags and not flags[-1]:
+            flags.pop()
+        return flags
+
+
+def data_folder(data_dir: str, image_size: int) -> str:
+    """Returns the folder that holds `train/`: `data_dir` itself, or its folder for the image size.
+
+    Where there is none of just that size, it is the one with the next larger photos.
+
+    Raises:
+        RequestError: there is no such folder, or all photos are smaller.
+    """
+    if not tf.io.gfile.isdir(data_dir):
+        raise RequestError(f"--data_dir={data_dir}: no such folder")
+    entries = tf.io.gfile.listdir(data_dir)
+    found = filter(None, map(_SIZE_FOLDER.match, entries))
+    sizes = sorted(int(m.group(1)) for m in found if m.group(1) == m.group(2))
+    if not sizes:
+        return data_dir
+    large_enough = [size for size in sizes if size >= image_size]
+    if not large_enough:
+        raise RequestError(
+            f"--image_size={image_size}: --data_dir={data_dir} holds photos of "
+            f"{_enumerate(sizes)} pixels; use one of these sizes, or a smaller one"
+        )
+    size = large_enough[0]
+    return files.join(data_dir, f"tfrecords-jpeg-{size}x{size}")
+
+
+def find_shards(folder: str, split: str, image_size: int) -> tuple[Shard, ...]:
+    """Returns the shards of a split, in name order; their photos may be larger than `image_size`.
+
+    Raises:
+        RequestError: the split's folder is missing or empty, a name is not a shard's, or photos
+            are smaller than the image size, not square, or not all of one size.
+    """
+    directory = files.join(folder, split)
+    if not tf.io.gfile.isdir(directory):
+        raise RequestError(
+            f"--data_dir: {directory}: no such folder; a data set has the folders "
+            f"{_enumerate(records.SPLITS)} with shards named like 00-192x192-128.tfrec"
+        )
+    names = sorted(n for n in tf.io.gfile.listdir(directory) if n.endswith(".tfrec"))
+    if not names:
+        raise RequestError(f"--data_dir: {directory}: holds no .tfrec file")
+    shards = []
+    for name in names:
+        match = _SHARD_NAME.match(name)
+        path = files.join(directory, name)
+        if not match:
+            raise RequestError(
+                f"{path}: not a shard's name; expected NUMBER-SIZExSIZE-COUNT.tfrec, "
+                "like 00-192x192-128.tfrec"
+            )
+        height, width, count = (int(match.group(group)) for group in (2, 3, 4))
+        if height != width or height < image_size:
+            raise RequestError(
+                f"{path}: holds photos of {height}x{width} pixels by its name, but "
+                f"--image_size={image_size}: photos must be square and not smaller"
+            )
+        shards.append(Shard(path, height, count))
+        if height != shards[0].image_size:
+            raise RequestError(
+                f"{path}: holds photos of {height}x{width} pixels by its name, but "
+                f"{shards[0].path} of another size; those of a split must all have the same"
+            )
+    if not sum(shard.count for shard in shards):
+        raise RequestError(f"--data_dir: {directory}: its shards hold no records")
+    return tuple(shards)
+
+
+def shard_reader(shards: Sequence[Shard]) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    """Returns what gives the serialized records in use of the shard of a number, in file order."""
+    paths = tf.constant([shard.path for shard in shards])
+
+    def read(number: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(tf.gather(paths, number), None, records.READ_BUFFER)
+
+    if not any(shard.left_out for shard in shards):
+        return read
+    # Nothing behind the last record in use is read: the file may be damaged there.
+    in_use = tf.ragged.constant([shard.in_use() for shard in shards], tf.bool, ragged_rank=1)
+
+    def read_used(number: tf.Tensor) -> tf.data.Dataset:
+        used = in_use[number]
+        numbered = read(number).take(tf.size(used, tf.int64)).enumerate()
+        return numbered.filter(lambda n, _: used[n]).map(lambda _, serialized: serialized)
+
+    return read_used
+
+
+def _enumerate(items: Sequence[object]) -> str:
+    *rest, last = (str(item) for item in items)
+    return f"{', '.join(rest)} and {last}" if rest else last

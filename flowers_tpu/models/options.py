@@ -1,0 +1,30 @@
+"""Which network, from which weights."""
+
+import dataclasses
+from typing import ClassVar
+
+from flowers_tpu.options import Options, knob
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions(Options):
+    """Which network, from which weights."""
+
+    topic: ClassVar[str] = "Model"
+
+    backbone: str = knob("vgg16", "Network below the head; an unknown name prints the known ones.")
+    alpha: float = knob(1.0, "Width multiplier of mobilenet and mobilenet_v2.", above=0)
+    weights: str = knob(
+        "imagenet",
+        "Backbone's initial weights: 'imagenet' (downloaded), 'none' (random), or a Keras HDF5 "
+        "file.",
+    )
+    dropout: float = knob(
+        0.0, "Fraction of the features dropped before the head.", least=0, below=1
+    )
+    batch_norm: str = knob(
+        "per_replica",
+        "Batch normalization in fine-tuning: statistics of each replica's batch, of the global "
+        "batch, or the frozen pretrained ones.",
+        choices=("per_replica", "synchronized", "frozen"),
+    )

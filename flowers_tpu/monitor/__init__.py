@@ -1,0 +1,1 @@
+"""Who watches a run; an error here is a warning."""

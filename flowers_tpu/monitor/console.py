@@ -1,0 +1,175 @@
+"""What a person reads on the terminal while a run goes on: lines, and bars that move."""
+
+import math
+
+import numpy as np
+from absl import logging
+
+from flowers_tpu.models.classifier import Classifier, parameter_counts
+from flowers_tpu.monitor.watchers import Epoch, Watcher
+from flowers_tpu.system import terminal
+from flowers_tpu.system.terminal import note, say
+from flowers_tpu.training.calls import Call, EvalCall
+from flowers_tpu.training.plan import Plan
+from flowers_tpu.training.state import TrainState
+
+
+class Lines(Watcher):
+    """Prints a line for each epoch, and with `--verbosity=1` one for each compiled call."""
+
+    def __init__(self, plan: Plan):
+        self._plan = plan
+
+    def on_call(self, call: Call) -> None:
+        """Logs a call."""
+        logging.debug(
+            "step %d: loss of the epoch so far %.4f, gradient norm %.4g, %.0f images/s",
+            *(call.step, call.loss, call.gradient_norm, call.images_per_second),
+        )
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Prints an epoch."""
+        row, times = epoch.row, epoch.times
+        best = "  best so far" if epoch.is_best else ""
+        speed = times["train_images_per_second"]
+        note(
+            f"epoch {row['epoch']:>3}/{self._plan.schedule.total_epochs} {row['stage']:<8}  "
+            f"rate {row['learning_rate']:.2e}  "
+            f"train loss {row['loss']:.4f} acc {row['accuracy']:.4f} F1 {row['macro_f1']:.4f}  "
+            f"val loss {row['val_loss']:.4f} acc {row['val_accuracy']:.4f} "
+            f"F1 {row['val_macro_f1']:.4f}  "
+            f"{times['train_seconds'] + times['val_seconds']:.0f} s, "
+            f"{'–' if math.isnan(speed) else f'{speed:.0f}'} images/s{best}"
+        )
+
+
+class Bars(Watcher):
+    """Shows how far an epoch is, then its validation.
+
+    Args:
+        plan: of the run.
+        val_photos: examples of the validation split.
+    """
+
+    def __init__(self, plan: Plan, val_photos: int):
+        self._plan, self._val_photos = plan, val_photos
+        self._bar: terminal.Bar | None = None
+
+    def on_call(self, call: Call) -> None:
+        """Moves the bar of the epoch on."""
+        plan, photos = self._plan, self._plan.photos_per_step
+        before = call.step - call.steps
+        epoch = before // plan.steps_per_epoch
+        if self._bar is None:
+            self._bar = terminal.bar(
+                plan.steps_per_epoch * photos,
+                f"epoch {epoch + 1}/{plan.schedule.total_epochs} {plan.schedule.stage(epoch)}",
+                initial=(before - epoch * plan.steps_per_epoch) * photos,
+            )
+        self._bar.set_postfix(loss=f"{call.loss:.4f}")
+        self._bar.update(call.steps * photos)
+        if call.step == (epoch + 1) * plan.steps_per_epoch:
+            self.close()
+
+    def on_validation(self, call: EvalCall) -> None:
+        """Moves the bar of the validation on."""
+        if self._bar is None:
+            self._bar = terminal.bar(self._val_photos, "validation")
+        self._bar.update(call.steps * self._plan.photos_per_step)
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Takes the bar away."""
+        self.close()
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
+
+
+def print_plan(
+    *,
+    devices: str,
+    arithmetic: str,
+    data: str,
+    photos: dict[str, int],
+    photos_per_replica: int,
+    model: str,
+    run: str,
+    plan: Plan,
+    classifier: Classifier,
+) -> None:
+    """Prints the numbers of a run before it begins."""
+    counts = parameter_counts(classifier)
+    total = counts.features_total + counts.head_total
+    rows = [
+        ("devices", f"{devices}, global batch {plan.photos_per_step}, {arithmetic}"),
+        ("data", data),
+        ("photos", ", ".join(f"{size:,} {name}" for name, size in photos.items())),
+        (
+            "batch",
+            f"{photos_per_replica} photos per replica, {plan.steps_per_epoch:,} steps per epoch",
+        ),
+        ("model", f"{model}, {total:,} parameters"),
+    ]
+    for stage, epochs, trainable in (
+        ("warm-up", plan.schedule.warmup_epochs, counts.head_trainable),
+        ("fine-tuning", plan.schedule.epochs, counts.features_trainable + counts.head_trainable),
+    ):
+        if epochs:
+            text = (
+                f"{epochs} epochs, {_rates(plan, stage)}, {trainable:,} parameters trainable, "
+                f"{total - trainable:,} frozen"
+            )
+            rows.append((stage, text))
+    for name, text in [*rows, ("run", run)]:
+        note(f"{name:>12}  {text}")
+
+
+def print_layers(classifier: Classifier) -> None:
+    """Prints the table of the model's layers."""
+    for part in (classifier.features, classifier.head):
+        part.summary(print_fn=say, expand_nested=True)
+
+
+def print_resumed(plan: Plan, state: TrainState) -> None:
+    """Prints where a run continues."""
+    step, epochs = int(state.step.numpy()), len(state.progress.history)
+    if plan.finished(state.progress.history):
+        note(f"Training had ended after epoch {epochs}, step {step:,}.")
+    else:
+        note(f"Continuing in epoch {epochs + 1}, after step {step:,}.")
+
+
+def print_scores(scores: dict[str, dict], folder: str, *, predicted: bool, drawn: bool) -> None:
+    """Prints the scores of a finished run, and where its files are.
+
+    Args:
+        scores: by split.
+        folder: of the run.
+        predicted: whether there is a submission.
+        drawn: whether there is a report.
+    """
+    say()
+    say(f"{'':>8}{'photos':>9}{'loss':>9}{'accuracy':>10}{'top 5':>8}{'macro F1':>10}")
+    for split, values in scores.items():
+        say(
+            f"{split:>8}{values['examples']:>9,}{values['loss']:>9.4f}{values['accuracy']:>10.4f}"
+            f"{values['top5_accuracy']:>8.4f}{values['macro_f1']:>10.4f}"
+        )
+    say()
+    say(f"In {folder}: scores.json, history.csv, classification_report_*.csv, confusion_*.csv,")
+    submission = ", submission.csv" if predicted else ""
+    report = ", plots/, report.html" if drawn else ""
+    say(f"predictions_*.csv{submission}, checkpoints/best/{report}")
+    if not predicted:
+        say(f"scripts/predict.py --run_dir={folder} writes the submission.")
+
+
+def _rates(plan: Plan, stage: str) -> str:
+    warmup_steps = plan.schedule.warmup_epochs * plan.steps_per_epoch
+    rates = plan.rates[:warmup_steps] if stage == "warm-up" else plan.rates[warmup_steps:]
+    if np.ptp(rates) == 0:
+        return f"rate {rates[0]:.3g}"
+    return f"rate {rates[0]:.3g} to {rates.max():.3g} to {rates[-1]:.3g}"

@@ -1,0 +1,176 @@
+"""What a model is fed: sources, caches and distributed batches of a recipe's data."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+
+import tensorflow as tf
+
+from flowers_tpu.data import decode, order, pipeline, source
+from flowers_tpu.data.augment import apply
+from flowers_tpu.data.source import Source
+from flowers_tpu.data.splits import Split
+from flowers_tpu.runs.recipe import Recipe
+from flowers_tpu.system import stderr
+from flowers_tpu.system.errors import RequestError
+
+Batches = tf.distribute.DistributedDataset | tf.data.Dataset
+Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class Feed:
+    """Gives the batches of a run.
+
+    Caches are filled when the first batch of training or validation is asked for: what is trained
+    already, and only to be scored, fills none.
+
+    Attributes:
+        recipe: of the run.
+        splits: by name.
+    """
+
+    def __init__(self, recipe: Recipe, splits: Mapping[str, Split]):
+        self.recipe, self.splits = recipe, splits
+
+    @property
+    def augment_on_device(self) -> Augment | None:
+        """Gives `(images, draws) -> images` if the device augments, a batch at a time."""
+        return self._bound(apply.on_device, "device")
+
+    @property
+    def augment_on_host(self) -> Augment | None:
+        """Gives `(photo, draws) -> image` if the host augments, a photo at a time."""
+        return self._bound(apply.on_host, "host")
+
+    @functools.cached_property
+    def train_decoder(self) -> decode.Decoder:
+        """How photos are decoded that augmentation cuts from."""
+        return train_decoder(self.recipe, self.splits["train"].photo_size)
+
+    @functools.cached_property
+    def train_source(self) -> Source:
+        """Where training takes its photos from.
+
+        Raises:
+            RequestError: see `check_cache`.
+        """
+        return self._source("train", self.train_decoder)
+
+    @functools.cached_property
+    def val_source(self) -> Source:
+        """Where validation takes its photos from; as `train_source`."""
+        return self._source("val", self._eval_decoder(self.splits["val"]))
+
+    def check_cache(self) -> None:
+        """Raises RequestError if the cache asked for cannot be; fills nothing.
+
+        It may not fit into memory; or several hosts read, which cannot see that of this one.
+        """
+        cache, hosts = self.recipe.spec.data.cache, self.recipe.facts.hosts
+        if cache != "none" and hosts > 1:
+            raise RequestError(
+                f"--cache={cache}: keeps photos in the memory of one host, but {hosts} hosts "
+                "read them; use --cache=none"
+            )
+        needed = 0
+        for name in ("train", "val"):
+            if name not in self.splits:
+                continue
+            split = self.splits[name]
+            decoder = self.train_decoder if name == "train" else self._eval_decoder(split)
+            needed += source.bytes_of(cache, split, decoder)
+        source.check_memory(cache, needed)
+
+    def train_batches(self, first_step: int, num_steps: int) -> Batches:
+        """Returns the distributed batches of training, from a step of the run to its end.
+
+        Args:
+            first_step: where to begin.
+            num_steps: where the run ends.
+        """
+        recipe, train = self.recipe, self.train_source
+        if self.augment_on_host:
+            with stderr.without_chatter():
+                apply.compile_for_host(
+                    train.side,
+                    image_size=recipe.spec.data.image_size,
+                    augmentation=recipe.spec.augmentation,
+                )
+        dataset = functools.partial(
+            pipeline.train_dataset,
+            train,
+            global_batch_size=recipe.resolved.photos_per_step,
+            local_batch_size=recipe.photos_per_replica,
+            augment_photo=self.augment_on_host,
+            seed=recipe.spec.training.seed,
+            shuffle_buffer=recipe.spec.data.shuffle_buffer,
+            first_step=first_step,
+            num_steps=num_steps,
+        )
+        return self._distribute(dataset)
+
+    def eval_batches(self, split: Split | Source) -> Batches:
+        """Returns the distributed batches of a split in file order, filled up with weight 0."""
+        if isinstance(split, Split):
+            split = source.from_files(split, self._eval_decoder(split))
+        dataset = functools.partial(
+            pipeline.eval_dataset,
+            split,
+            global_batch_size=self.recipe.resolved.photos_per_step,
+            local_batch_size=self.recipe.photos_per_replica,
+        )
+        return self._distribute(dataset)
+
+    def eval_steps(self, split: Split) -> int:
+        """Returns the number of global batches that hold every example of a split once."""
+        return pipeline.eval_steps(split.size, self.recipe.resolved.photos_per_step)
+
+    def ids_of_step(self, step: int) -> list[str]:
+        """Returns the ids of the photos that a training step sees, without reading anything."""
+        split, batch = self.splits["train"], self.recipe.resolved.photos_per_step
+        epoch, position = divmod(step, split.size // batch)
+        indices = order.epoch_indices(
+            [shard.count for shard in split.shards],
+            seed=self.recipe.spec.training.seed,
+            epoch=epoch,
+            shuffle_buffer=self.recipe.spec.data.shuffle_buffer,
+        )
+        return list(split.ids[indices[position * batch : (position + 1) * batch]])
+
+    def _source(self, name: str, decoder: decode.Decoder) -> Source:
+        self.check_cache()
+        make = source.MAKERS[self.recipe.spec.data.cache]
+        with stderr.without_chatter():
+            return make(self.splits[name], decoder)
+
+    def _eval_decoder(self, split: Split) -> decode.Decoder:
+        return decode.for_evaluation(split.photo_size, self.recipe.spec.data.image_size)
+
+    def _distribute(self, dataset: Callable) -> Batches:
+        return pipeline.distribute(
+            self.recipe.strategy,
+            lambda worker, workers: dataset(worker=worker, workers=workers),
+            fetches_ahead=self.recipe.facts.fetches_ahead,
+        )
+
+    def _bound(self, function: Callable, place: str) -> Augment | None:
+        if self.recipe.resolved.augments_on != place:
+            return None
+        return functools.partial(
+            function,
+            image_size=self.recipe.spec.data.image_size,
+            augmentation=self.recipe.spec.augmentation,
+        )
+
+
+def train_decoder(recipe: Recipe, photo_size: int) -> decode.Decoder:
+    """Returns how photos of a size are decoded that augmentation cuts from."""
+    wanted = recipe.spec.augmentation
+    return decode.for_training(
+        photo_size, recipe.spec.data.image_size, wanted.least_side, warps=wanted.warps
+    )
+
+
+def iterate(batches: Batches) -> Iterator:
+    """Returns an iterator over batches."""
+    with stderr.without_chatter():
+        return iter(batches)

@@ -1,0 +1,161 @@
+"""A run's folder: the names of its files, how they are written and read, and who may do so."""
+
+import contextlib
+import dataclasses
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import tensorflow as tf
+
+from flowers_tpu.runs.spec import COMES_TO, Resolved, Spec, read_saved
+from flowers_tpu.system import files, folders
+from flowers_tpu.system.errors import RequestError
+
+_CONFIG = folders.RUN.marker
+SCORES, HISTORY, TIMING = "scores.json", "history.csv", "timing.csv"
+ENVIRONMENT, SUBMISSION, BAD_RECORDS = "environment.json", "submission.csv", "bad_records.csv"
+
+
+def predictions_file(split: str) -> str:
+    """Returns the name of the file of a split's predictions."""
+    return f"predictions_{split}.csv"
+
+
+class RunFolder:
+    """A run's folder; paths in it, and its files written whole or not at all."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def file(self, *names: str) -> str:
+        """Returns the path of a file in the folder."""
+        return files.join(self.path, *names)
+
+    @property
+    def checkpoints(self) -> str:
+        """Where `latest/` and `best/` are."""
+        return self.file("checkpoints")
+
+    def has(self, name: str) -> bool:
+        """Returns whether a file of that name is there."""
+        return tf.io.gfile.exists(self.file(name))
+
+    def write_table(self, name: str, table: pd.DataFrame, *, index: bool = False) -> None:
+        """Writes a CSV; floats are written so that reading gives the same ones."""
+        files.write_atomically(self.file(name), table.to_csv(index=index))
+
+    def read_table(self, name: str) -> pd.DataFrame:
+        """Reads a CSV that `write_table` wrote; an empty table if there is none."""
+        if not self.has(name):
+            return pd.DataFrame()
+        return pd.read_csv(io.StringIO(files.read_text(self.file(name))))
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Writes a JSON object."""
+        files.write_atomically(self.file(name), json.dumps(value, indent=2) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Reads a JSON object."""
+        return json.loads(files.read_text(self.file(name)))
+
+    def is_run(self) -> bool:
+        """Returns whether the folder holds a run, begun at least."""
+        return folders.belongs_to(self.path, folders.RUN)
+
+    def is_finished(self) -> bool:
+        """Returns whether the run is trained and scored."""
+        return self.has(SCORES)
+
+    def check_usable(self) -> None:
+        """Raises RequestError if the folder holds something that is not a run."""
+        folders.check_usable(self.path, "run_dir", folders.RUN)
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keeps other processes off the run; makes the folder. See `folders.locked`."""
+        return folders.locked(self.path, "run_dir")
+
+    def read_specs(self) -> tuple[Spec, Resolved]:
+        """Returns the run as it was asked for, and what it came to.
+
+        Raises:
+            RequestError: the folder is not a run's, or one of a version with other flags.
+        """
+        if not self.is_run():
+            raise RequestError(
+                f"--run_dir={self.path}: no run there (it has no {_CONFIG}); "
+                "scripts/train.py makes one"
+            )
+        try:
+            return read_saved(self.read_json(_CONFIG))
+        except RequestError as error:
+            raise RequestError(f"{self.file(_CONFIG)}: {error}") from error
+
+    def begin(self, spec: Spec, resolved: Resolved, environment: dict[str, Any]) -> None:
+        """Writes the first files of a new run; `config.json` comes last and makes it one."""
+        tf.io.gfile.makedirs(self.path)
+        flagfile = spec.exactly(resolved).to_flagfile()
+        files.write_atomically(self.file("flags.txt"), flagfile)
+        self.write_json(ENVIRONMENT, environment)
+        self.write_json(_CONFIG, {"flags": spec.flat(), "resolved": dataclasses.asdict(resolved)})
+
+    def remove(self) -> None:
+        """Deletes the run, for `--overwrite`; only what is a run is ever deleted."""
+        if not self.is_run():
+            return
+        names = [name.rstrip("/") for name in tf.io.gfile.listdir(self.path)]
+        # What makes it a run goes last: if this is killed, the same command goes on.
+        for name in sorted(set(names) - {folders.LOCK}, key=lambda name: name == _CONFIG):
+            path = self.file(name)
+            if tf.io.gfile.isdir(path):
+                tf.io.gfile.rmtree(path)
+            else:
+                tf.io.gfile.remove(path)
+
+    def check_same_flags(self, spec: Spec, resolved: Resolved) -> None:
+        """Refuses to continue the run with flags that change its results.
+
+        A flag has changed if both what was given and what it comes to are different: a batch size
+        of 16 on 2 replicas is that of 8 on 4, and the same flags on other devices are the same.
+
+        Args:
+            spec: as asked for now.
+            resolved: what that comes to on the devices there are now.
+
+        Raises:
+            RequestError: names every flag that changed, with both values.
+        """
+        spec_before, resolved_before = self.read_specs()
+        before, now = spec_before.flat(), spec.flat()
+        changes = [
+            f"--{name} was {before[name]}, is {now[name]}"
+            for name in spec_before.differing(spec)
+            if name not in COMES_TO
+            or getattr(resolved_before, COMES_TO[name]) != getattr(resolved, COMES_TO[name])
+        ]
+        if changes:
+            raise RequestError(
+                f"--run_dir={self.path}: holds a run with other flags: {'; '.join(changes)}. "
+                "Continue it with its own, choose another --run_dir, or begin anew with --overwrite"
+            )
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[RunFolder]:
+    """Gives a run's folder that no other process uses; refuses one that holds something else."""
+    folder = RunFolder(path)
+    folder.check_usable()
+    with folder.locked():
+        folder.check_usable()  # another process may have written there meanwhile
+        yield folder
+
+
+@contextlib.contextmanager
+def opened_run(path: str) -> Iterator[RunFolder]:
+    """Gives the folder of a run that is there, and that no other process uses."""
+    folder = RunFolder(path)
+    folder.read_specs()
+    with folder.locked():
+        yield folder

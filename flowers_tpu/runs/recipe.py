@@ -1,0 +1,200 @@
+"""A specification on its devices: it gives everything that a run is made of.
+
+Whatever trains, measures or compiles the real thing takes its parts from here.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from flowers_tpu.data import check, classes, records, shards, splits
+from flowers_tpu.data.splits import Split
+from flowers_tpu.evaluation import submission
+from flowers_tpu.example_data import example
+from flowers_tpu.models.classifier import Classifier, build_classifier
+from flowers_tpu.runs.spec import Resolved, Spec, resolve
+from flowers_tpu.system import files, terminal
+from flowers_tpu.system.devices import Devices, Facts, choose_devices
+from flowers_tpu.system.errors import RequestError
+from flowers_tpu.training import losses, metrics, optimizers, schedule
+from flowers_tpu.training.plan import Plan
+from flowers_tpu.training.state import Progress, TrainState, step_counter
+from flowers_tpu.training.steps import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A data set, read and checked.
+
+    Attributes:
+        folder: holds `train/`, `val/` and `test/`.
+        class_names: by label.
+        splits: by name.
+    """
+
+    folder: str
+    class_names: tuple[str, ...]
+    splits: dict[str, Split]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A specification on its devices.
+
+    Attributes:
+        spec: as asked for.
+        devices: what runs it.
+        resolved: what is decided for them.
+    """
+
+    spec: Spec
+    devices: Devices
+    resolved: Resolved
+
+    @classmethod
+    def on(cls, devices: Devices, spec: Spec, begun: Resolved | None = None) -> "Recipe":
+        """Resolves a specification on devices; see `spec.resolve`."""
+        return cls(spec, devices, resolve(spec, devices.facts, begun))
+
+    @classmethod
+    def choose(cls, spec: Spec) -> "Recipe":
+        """Chooses the devices, then resolves the specification on them."""
+        return cls.on(choose_devices(spec.devices), spec)
+
+    def changed(self, **flags: Any) -> "Recipe":
+        """Returns the same on the same devices with other flags, resolved anew."""
+        return Recipe.on(self.devices, self.spec.changed(**flags))
+
+    @property
+    def strategy(self) -> tf.distribute.Strategy:
+        """What runs the steps."""
+        return self.devices.strategy
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the devices."""
+        return self.devices.facts
+
+    @property
+    def photos_per_replica(self) -> int:
+        """Photos of a step that one replica gets."""
+        return self.resolved.photos_per_step // self.facts.replicas
+
+    def data_folder(self) -> str:
+        """Returns the folder that holds the splits, drawing the example if that is asked for."""
+        options = self.spec.data
+        if options.data_dir == "example":
+            return example.example_data_dir(options.image_size)
+        return shards.data_folder(options.data_dir, options.image_size)
+
+    def class_names(self, folder: str) -> tuple[str, ...]:
+        """Returns the names of the classes of a data set, by label."""
+        if self.spec.data.classes:
+            return classes.read_classes(self.spec.data.classes)
+        path = files.join(folder, "classes.txt")
+        return classes.read_classes(path) if tf.io.gfile.exists(path) else classes.FLOWERS
+
+    def load_data(self, names: tuple[str, ...] = records.SPLITS) -> Data:
+        """Finds and checks a data set, or some of its splits."""
+        options, folder = self.spec.data, self.data_folder()
+        class_names = self.class_names(folder)
+        read = functools.partial(
+            splits.read_split,
+            folder,
+            image_size=options.image_size,
+            num_classes=len(class_names),
+            bad_records=options.bad_records,
+        )
+        data = Data(folder, class_names, {name: read(name) for name in names})
+        for split in data.splits.values():
+            if split.left_out:
+                terminal.say(f"{split.name}: {split.left_out:,} bad records are left out")
+        if "test" in names:
+            _check_test_ids(data)
+        return data
+
+    def naming_bad_records(self, data: Data) -> contextlib.AbstractContextManager[None]:
+        """Turns the error of a photo that cannot be decoded into one that says which it is."""
+        return check.naming_bad_records(
+            data.folder, data.splits.values(), self.spec.data.image_size, data.num_classes
+        )
+
+    def plan(self, data: Data) -> Plan:
+        """Works out every number of a run on a data set.
+
+        Raises:
+            RequestError: there are fewer training photos than a global batch has.
+        """
+        split, batch = data.splits["train"], self.resolved.photos_per_step
+        steps_per_epoch = split.size // batch
+        if not steps_per_epoch:
+            raise RequestError(
+                f"the training split has {split.size} photos, fewer than the global batch of "
+                f"{batch}; lower --batch_size_per_replica or --global_batch_size"
+            )
+        options, weights = self.spec.training, None
+        if options.class_weights == "balanced":
+            weights = losses.balanced_class_weights(split.labels, data.num_classes)
+        return Plan(
+            self.spec.schedule,
+            options,
+            num_classes=data.num_classes,
+            photos_per_step=batch,
+            steps_per_epoch=steps_per_epoch,
+            rates=self.learning_rates(steps_per_epoch),
+            objective=Objective(options, batch, weights),
+        )
+
+    def learning_rates(self, steps_per_epoch: int) -> np.ndarray:
+        """Returns the rate of every step of a run, warm-up first, `[steps]` float32."""
+        return schedule.learning_rates(
+            self.spec.schedule, steps_per_epoch, self.resolved.photos_per_step
+        )
+
+    def classifier(self, num_classes: int) -> Classifier:
+        """Builds the model; call it under the strategy's scope."""
+        return build_classifier(
+            self.spec.model,
+            num_classes=num_classes,
+            image_size=self.spec.data.image_size,
+            arithmetic=self.resolved.arithmetic,
+            seed=self.spec.training.seed,
+        )
+
+    def state(self, plan: Plan) -> TrainState:
+        """Builds the state of a run before its first step."""
+        with self.strategy.scope():
+            classifier = self.classifier(plan.num_classes)
+            step = step_counter()
+            make_optimizer = functools.partial(
+                optimizers.make_optimizer,
+                self.spec.training,
+                lambda: tf.gather(tf.constant(plan.rates), step),
+            )
+            return TrainState(
+                classifier,
+                warmup_optimizer=make_optimizer(classifier.head.trainable_variables),
+                finetune_optimizer=make_optimizer(classifier.model.trainable_variables),
+                step=step,
+                progress=Progress(metrics.empty(plan.num_classes)),
+            )
+
+
+def _check_test_ids(data: Data) -> None:
+    """Compares the ids of the test photos with those that a submission must have."""
+    try:
+        submission.check_ids(data.folder, data.splits["test"].ids)
+    except RequestError as error:
+        if not data.splits["test"].left_out:
+            raise
+        logging.warning("%s; without the records left out the submission is incomplete", error)

@@ -1,0 +1,235 @@
+"""Writes what is looked at after a run: `plots/` and `report.html`.
+
+Everything comes from the files of the run and the photos of its data set; no model is needed.
+"""
+
+import io
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from absl import logging
+
+from flowers_tpu.data import records
+from flowers_tpu.data.splits import Split
+from flowers_tpu.reports import curves, photos, report_sections
+from flowers_tpu.reports.report import Page, embedded, render
+from flowers_tpu.runs.folder import (
+    ENVIRONMENT,
+    HISTORY,
+    SCORES,
+    RunFolder,
+    predictions_file,
+)
+from flowers_tpu.runs.opening import EVALUATION_FLAGS
+from flowers_tpu.runs.recipe import Recipe
+from flowers_tpu.runs.spec import FIELDS, Spec
+from flowers_tpu.system import files, terminal
+from flowers_tpu.system.errors import RequestError, StoppedError, first_line
+from flowers_tpu.system.signals import Signals
+
+REPORT = "report.html"
+_PLOTS = "plots"
+
+
+def report(
+    recipe: Recipe,
+    folder: RunFolder,
+    splits: Mapping[str, Split],
+    signals: Signals,
+) -> None:
+    """Replaces the report of a run that was scored; without `--report`, by none.
+
+    The results of the run are written by now, so what goes wrong with drawing them is a warning.
+
+    Args:
+        recipe: with the data that were scored.
+        folder: of the run that was scored.
+        splits: those that are read already.
+        signals: looked at between pictures.
+
+    Raises:
+        StoppedError: a signal came; the same command draws it.
+    """
+    _remove_report(folder)  # it tells of scores before these
+    if not recipe.spec.run.report:
+        return
+    try:
+        write_report(recipe, folder, _read_lacking(recipe, splits), signals)
+    except StoppedError:
+        raise
+    except Exception as error:
+        logging.warning(
+            "the report of %s could not be drawn (%s: %s); all results are written, and the same "
+            "command tries again",
+            *(folder.path, type(error).__name__, first_line(error)),
+        )
+        logging.debug("where it went wrong", exc_info=True)
+
+
+def write_report(
+    recipe: Recipe,
+    folder: RunFolder,
+    splits: Mapping[str, Split],
+    signals: Signals,
+) -> None:
+    """Draws the plots of a scored run and writes its report, which comes last.
+
+    Args:
+        recipe: with the data that were scored.
+        folder: of the run that was scored.
+        splits: those of the data; training and validation, at least.
+        signals: looked at between pictures.
+    """
+    page = make_page(recipe, folder, splits)
+    tf.io.gfile.makedirs(folder.file(_PLOTS))
+    with terminal.bar(len(page.pictures), "drawing", "pictures") as bar:
+        for picture in page.pictures:
+            files.write_atomically(folder.file(_PLOTS, f"{picture.name}.png"), picture.png)
+            bar.update()
+            signals.check()
+    is_one_file = recipe.spec.run.report_images == "embedded"
+    address = embedded if is_one_file else lambda p: f"{_PLOTS}/{p.name}.png"
+    files.write_atomically(folder.file(REPORT), render(page, address))
+    terminal.say(f"report: {folder.file(REPORT)} ({len(page.pictures)} pictures, also in {_PLOTS}/)")
+
+
+def make_page(recipe: Recipe, folder: RunFolder, splits: Mapping[str, Split]) -> Page:
+    """Reads a scored run, and the photos to be shown, and puts its report together.
+
+    See `write_report`.
+    """
+    spec = recipe.spec
+    trained, begun = folder.read_specs()
+    history, scores = folder.read_table(HISTORY), folder.read_json(SCORES)
+    labeled = list(reversed(records.LABELED_SPLITS))  # validation is what counts
+    matrices = {split: _read_matrix(folder, split) for split in labeled}
+    known = {split: _read_predictions(folder, splits[split]) for split in labeled}
+    tables = known | (_read_test(folder, splits) if spec.data.data_dir == trained.data.data_dir else {})
+    chosen = report_sections.chosen(matrices, tables, spec.training.seed)
+    album = {
+        split: dict(zip(numbers, photos.read_photos(splits[split], numbers), strict=True))
+        for split, numbers in chosen.items()
+    }
+    now = spec.exactly(recipe.resolved).flat()
+    return Page(
+        title=run_name(folder.path),
+        summary=_summary(spec, trained, history, len(matrices["val"])),
+        figures=_figures(scores),
+        sections=(
+            report_sections.scores({split: scores[split] for split in labeled}),
+            report_sections.configuration(
+                trained.exactly(begun).flat(),
+                {name: field.default for name, field in FIELDS.items()},
+                {name: now[name] for name in EVALUATION_FLAGS},
+                folder.read_json(ENVIRONMENT),
+            ),
+            report_sections.training(history),
+            report_sections.classes({split: _read_classes(folder, split) for split in labeled}),
+            report_sections.confusions(matrices),
+            report_sections.confused_pairs(matrices, known, album),
+            report_sections.prediction_sheets(tables, album, spec.training.seed),
+            report_sections.calibrations(known),
+        ),
+    )
+
+
+def run_name(path: str) -> str:
+    """The last part of a run's path."""
+    return os.path.basename(path.rstrip("/")) or path
+
+
+def _read_lacking(recipe: Recipe, splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Adds the splits that are not read yet; the test split may be missing."""
+    found = dict(splits)
+    for name in records.SPLITS:
+        try:
+            if name not in found:
+                found |= recipe.load_data((name,)).splits
+        except RequestError as error:
+            if name in records.LABELED_SPLITS:
+                raise
+            terminal.note(f"The report shows no test photos: {error}")
+    return found
+
+
+def _remove_report(folder: RunFolder) -> None:
+    """Removes the page, then what may have been drawn for it; files of others stay."""
+    if folder.has(REPORT):
+        tf.io.gfile.remove(folder.file(REPORT))
+    if not tf.io.gfile.isdir(folder.file(_PLOTS)):
+        return
+    for name in tf.io.gfile.listdir(folder.file(_PLOTS)):
+        if report_sections.PICTURE_FILES.fullmatch(name):
+            tf.io.gfile.remove(folder.file(_PLOTS, name))
+    if not tf.io.gfile.listdir(folder.file(_PLOTS)):
+        tf.io.gfile.rmtree(folder.file(_PLOTS))
+
+
+def _summary(spec: Spec, trained: Spec, history: pd.DataFrame, num_classes: int) -> str:
+    best = curves.best_epoch(history)
+    kept = f"the best one is epoch {best}" if best else "no epoch of fine-tuning: the last weights"
+    data, origin = spec.data, ""
+    if data.data_dir != trained.data.data_dir:
+        origin = f", trained on {trained.data.data_dir}"
+    return (
+        f"{spec.model.backbone}, {data.image_size} px, {num_classes} classes of {data.data_dir}"
+        f"{origin}. {len(history)} epochs; {kept}."
+    )
+
+
+def _figures(scores: Mapping[str, Mapping[str, float]]) -> tuple[tuple[str, str], ...]:
+    val, train = scores["val"], scores["train"]
+    return (
+        ("validation macro F1", f"{val['macro_f1']:.4f}"),
+        ("validation accuracy", f"{val['accuracy']:.4f}"),
+        ("validation top 5", f"{val['top5_accuracy']:.4f}"),
+        ("validation loss", f"{val['loss']:.4f}"),
+        ("training macro F1", f"{train['macro_f1']:.4f}"),
+    )
+
+
+def _read(folder: RunFolder, name: str, **how: object) -> pd.DataFrame:
+    """Reads a table whose texts are just texts: an id `007` or a class `nan` stays what it is."""
+    text = io.StringIO(files.read_text(folder.file(name)))
+    return pd.read_csv(text, keep_default_na=False, **how)
+
+
+def _read_matrix(folder: RunFolder, split: str) -> pd.DataFrame:
+    matrix = _read(folder, f"confusion_{split}.csv", dtype={"true class": str})
+    return matrix.set_index("true class")
+
+
+def _read_classes(folder: RunFolder, split: str) -> pd.DataFrame:
+    return _read(
+        folder,
+        f"classification_report_{split}.csv",
+        dtype={"class": str, "label": str},
+        na_values={"precision": [""], "recall": [""], "f1-score": [""]},
+    )
+
+
+def _read_test(folder: RunFolder, splits: Mapping[str, Split]) -> dict[str, pd.DataFrame]:
+    """What is predicted of the test photos, where anything is: they may be others than then."""
+    if "test" not in splits or not folder.has(predictions_file("test")):
+        return {}
+    table = _read_predictions(folder, splits["test"])
+    return {"test": table} if len(table) else {}
+
+
+def _read_predictions(folder: RunFolder, split: Split) -> pd.DataFrame:
+    table = _read(
+        folder,
+        predictions_file(split.name),
+        dtype={"id": str, "name": str, "predicted_name": str},
+        na_values={"confidence": [""], "loss": [""]},
+    )
+    return _numbered(table, split.ids)
+
+
+def _numbered(table: pd.DataFrame, ids: np.ndarray) -> pd.DataFrame:
+    """Labels each row with the number of its photo in the split; rows of other photos go."""
+    numbers = pd.Index(ids).get_indexer(table["id"])
+    return table.set_index(numbers).loc[np.sort(numbers[numbers >= 0])]

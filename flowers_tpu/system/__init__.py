@@ -1,0 +1,1 @@
+"""The machine beneath: devices, files, folders, terminal, signals; nothing of flowers."""

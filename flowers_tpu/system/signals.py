@@ -1,0 +1,66 @@
+"""SIGTERM and Ctrl-C as a question that long work asks between two pieces of it."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+
+from flowers_tpu.system import terminal
+from flowers_tpu.system.errors import StoppedError
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Signals:
+    """While entered, the first signal is only noted; a second one ends the process at once.
+
+    Python runs its handlers between two statements, so not while a compiled call runs. For the
+    second signal a thread hears of it at once, by the file descriptor that Python wakes up.
+    (TensorFlow's own preemption handler does nothing on Cloud TPU VMs.)
+
+    Attributes:
+        stop_requested: whether a signal has come.
+    """
+
+    def __init__(self):
+        self.stop_requested = False
+        self._handlers = {}
+
+    def __enter__(self) -> "Signals":
+        self._handlers = {s: signal.signal(s, self._handle) for s in _SIGNALS}
+        self._heard, self._wakeup = socket.socketpair()
+        self._wakeup.setblocking(False)
+        self._previous_wakeup = signal.set_wakeup_fd(self._wakeup.fileno())
+        threading.Thread(target=self._listen, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        signal.set_wakeup_fd(self._previous_wakeup)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._wakeup.close()  # ends the thread
+
+    def check(self) -> None:
+        """Raises StoppedError once a signal has come."""
+        if self.stop_requested:
+            raise StoppedError("stopped; the same command continues")
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.stop_requested:
+            os._exit(128 + number)
+        self.stop_requested = True
+        terminal.say(
+            f"\n{signal.Signals(number).name}: finishing the running steps, then saving; "
+            "a second signal exits at once",
+            file=sys.stderr,
+        )
+
+    def _listen(self) -> None:
+        count = 0
+        while received := self._heard.recv(1):
+            count += received[0] in _SIGNALS
+            if count > 1:
+                os._exit(128 + received[0])
+        self._heard.close()

@@ -1,0 +1,185 @@
+"""The compiled functions of many steps: where `tf.function` and `strategy.run` meet the steps."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from flowers_tpu.training import steps
+from flowers_tpu.training.state import TrainState
+
+Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class Results(NamedTuple):
+    """What the steps of a compiled call came to.
+
+    Attributes:
+        outcomes: `[steps, global batch, metrics.COLUMNS]` float32, in the order of the photos.
+        gradient_norms: `[steps]` float32.
+        finite: `[steps]` bool.
+    """
+
+    outcomes: tf.Tensor
+    gradient_norms: tf.Tensor
+    finite: tf.Tensor
+
+
+class ReplicaStep(NamedTuple):
+    """What a replica does in a step of training, in two parts.
+
+    Attributes:
+        gradients: of a batch: the gradients, and the `steps.StepResult`.
+        update: of the gradients: updates the variables.
+        variables: those that are trained.
+    """
+
+    gradients: Callable[[steps.Batch], tuple[list[tf.Tensor], steps.StepResult]]
+    update: Callable[[list[tf.Tensor]], None]
+    variables: list[tf.Variable]
+
+
+def replica_step(
+    state: TrainState,
+    stage: str,
+    objective: steps.Objective,
+    augment: Augment | None = None,
+) -> ReplicaStep:
+    """Returns what a replica does in a step of a stage, `warmup` or `finetune`.
+
+    Args:
+        state: of the run.
+        stage: `warmup` or `finetune`.
+        objective: what to minimize.
+        augment: makes the images that the model sees of those of a batch and its `draws`, on the
+            device; None if they come augmented.
+    """
+    classifier, seed = state.classifier, objective.options.seed
+    if stage == "warmup":
+        gradients_of, optimizer, part = (
+            *(steps.warmup_gradients, state.warmup_optimizer),
+            classifier.head,
+        )
+    else:
+        gradients_of, optimizer, part = (
+            *(steps.finetune_gradients, state.finetune_optimizer),
+            classifier.model,
+        )
+    variables = part.trainable_variables
+
+    def gradients(batch: steps.Batch) -> tuple[list[tf.Tensor], steps.StepResult]:
+        if augment:
+            batch = {**batch, "image": augment(batch["image"], batch["draws"])}
+        dropout_seed = tf.stack([tf.constant(seed, tf.int32), tf.cast(state.step, tf.int32)])
+        return gradients_of(classifier, batch, dropout_seed, objective)
+
+    def update(of: list[tf.Tensor]) -> None:
+        steps.apply_gradients(optimizer, of, variables)
+
+    return ReplicaStep(gradients, update, variables)
+
+
+def whole_step(step: ReplicaStep, state: TrainState) -> Callable[[steps.Batch], steps.StepResult]:
+    """Returns both parts of a step as one function of a batch, which counts the step too."""
+
+    def whole(batch: steps.Batch) -> steps.StepResult:
+        gradients, result = step.gradients(batch)
+        step.update(gradients)
+        state.step.assign_add(1)  # the first replica's counts
+        return result
+
+    return whole
+
+
+def compile_train_steps(
+    strategy: tf.distribute.Strategy,
+    state: TrainState,
+    stage: str,
+    objective: steps.Objective,
+    augment: Augment | None = None,
+) -> Callable[[Iterator, tf.Tensor], Results]:
+    """Returns `train_steps(iterator, num_steps)`, which trains many steps in one call.
+
+    `num_steps` is an int32 tensor (a Python number would be traced anew each time). The loop counts
+    and looks at nothing else, so that no step waits until the one before is done: on a GPU the
+    condition of a loop lives in the host's memory, on a TPU the loop is the host's. What a step
+    found is written beside its outcomes. A step whose loss or gradients are not finite spoils the
+    weights, and with them all later steps of the call.
+
+    Only an objective that skips bad steps has a condition: the update then waits for the last of
+    the gradients to be looked at, and such a step leaves weights and slots as they were.
+
+    Args:
+        strategy: runs the steps.
+        state: see `replica_step`, as for the arguments that follow.
+        stage: `warmup` or `finetune`.
+        objective: what to minimize.
+        augment: on the device, or None.
+    """
+    step = replica_step(state, stage, objective, augment)
+    whole = whole_step(step, state)
+
+    def do_step(batch):
+        return strategy.run(whole, args=(batch,))
+
+    def do_step_unless_bad(batch):
+        gradients, result = strategy.run(step.gradients, args=(batch,))
+        if _local(strategy, result.finite):
+            strategy.run(step.update, args=(gradients,))
+        state.step.assign_add(1)
+        return result
+
+    do = do_step_unless_bad if objective.skips_bad_steps else do_step
+
+    @tf.function
+    def train_steps(iterator, num_steps):
+        outcomes = tf.TensorArray(tf.float32, num_steps)
+        norms = tf.TensorArray(tf.float32, num_steps)
+        finite = tf.TensorArray(tf.bool, num_steps)
+        for number in tf.range(num_steps):
+            result = do(next(iterator))
+            outcomes = outcomes.write(number, _joined(strategy, result.outcomes))
+            norms = norms.write(number, _local(strategy, result.gradient_norm))
+            finite = finite.write(number, _local(strategy, result.finite))
+        return Results(outcomes.stack(), norms.stack(), finite.stack())
+
+    return train_steps
+
+
+def compile_eval_steps(
+    strategy: tf.distribute.Strategy, model: tf.keras.Model
+) -> Callable[[Iterator, tf.Tensor], tf.Tensor]:
+    """Returns `eval_steps(iterator, num_steps)`: `[steps, global batch, metrics.COLUMNS]`."""
+
+    @tf.function
+    def eval_steps(iterator, num_steps):
+        outcomes = tf.TensorArray(tf.float32, num_steps)
+        for number in tf.range(num_steps):
+            rows = strategy.run(lambda b: steps.eval_step(model, b), args=(next(iterator),))
+            outcomes = outcomes.write(number, _joined(strategy, rows))
+        return outcomes.stack()
+
+    return eval_steps
+
+
+def compile_predict_step(
+    strategy: tf.distribute.Strategy, model: tf.keras.Model
+) -> Callable[[Iterator], tf.Tensor]:
+    """Returns `predict(iterator)`: the next global batch's logits, `[global batch, classes]`."""
+
+    @tf.function
+    def predict(iterator):
+        logits = strategy.run(lambda b: steps.predict_step(model, b), args=(next(iterator),))
+        return _joined(strategy, logits)
+
+    return predict
+
+
+def _local(strategy: tf.distribute.Strategy, value) -> tf.Tensor:
+    """A value that is equal on every replica."""
+    return strategy.experimental_local_results(value)[0]
+
+
+def _joined(strategy: tf.distribute.Strategy, values) -> tf.Tensor:
+    """The replicas' parts of a global batch, one after the other."""
+    return tf.concat(strategy.experimental_local_results(values), axis=0)

@@ -1,0 +1,50 @@
+"""What a run is going to do, in numbers."""
+
+import dataclasses
+
+import numpy as np
+
+from flowers_tpu.training.history import Row, best_epoch, should_stop
+from flowers_tpu.training.options import ScheduleOptions, TrainingOptions
+from flowers_tpu.training.steps import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run is going to do on its data and devices.
+
+    Attributes:
+        schedule: as asked for.
+        training: as asked for.
+        num_classes: classes.
+        photos_per_step: the global batch.
+        steps_per_epoch: training photos // global batch.
+        rates: `[total epochs * steps_per_epoch]` float32, the learning rate of every step.
+        objective: what to minimize.
+    """
+
+    schedule: ScheduleOptions
+    training: TrainingOptions
+    num_classes: int
+    photos_per_step: int
+    steps_per_epoch: int
+    rates: np.ndarray
+    objective: Objective
+
+    def best_row(self, history: list[Row]) -> Row | None:
+        """Returns the row of the best epoch of fine-tuning, or None."""
+        rows = history[self.schedule.warmup_epochs :]
+        best = best_epoch(rows)
+        return None if best is None else rows[best]
+
+    def finished(self, history: list[Row]) -> bool:
+        """Returns whether all epochs are done, or fine-tuning has stopped improving."""
+        return finished(self.schedule, self.training, history)
+
+
+def finished(schedule: ScheduleOptions, training: TrainingOptions, history: list[Row]) -> bool:
+    """Returns whether a history is that of a run whose training has ended."""
+    rows = history[schedule.warmup_epochs :]
+    return len(history) >= schedule.total_epochs or should_stop(
+        rows, training.early_stopping_patience
+    )

@@ -1,0 +1,221 @@
+import os
+
+import pytest
+
+from flowers_tpu.convert import photo_list
+from flowers_tpu.system.errors import RequestError
+
+
+def put(folder, *names, content="photo"):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+def listed(folder):
+    return {p.name: (p.label, p.split) for p in photo_list.list_folder(str(folder)).photos}
+
+
+def csv(folder, text, photos=""):
+    (folder / "list.csv").write_text(text, encoding="utf-8")
+    return photo_list.list_csv(str(folder / "list.csv"), str(photos)).photos
+
+
+# A folder
+
+
+def test_a_folder_per_class(tmp_path):
+    put(
+        tmp_path, "rose/1.jpg", "rose/deeper/2.PNG", "tulip /3.webp", "test/4.jpg", "test/all/5.jpg"
+    )
+    assert listed(tmp_path) == {
+        "rose/1.jpg": ("rose", None),
+        "rose/deeper/2.PNG": ("rose", None),
+        "tulip /3.webp": ("tulip", None),
+        "test/4.jpg": (None, "test"),
+        "test/all/5.jpg": (None, "test"),
+    }
+    photos = photo_list.list_folder(str(tmp_path)).photos
+    assert [p.name for p in photos] == sorted(p.name for p in photos)
+    assert all(p.path == f"{tmp_path}/{p.name}" for p in photos)
+
+
+def test_a_folder_that_is_split_already(tmp_path):
+    put(tmp_path, "train/rose/1.jpg", "train/tulip/2.jpg", "val/rose/3.jpg")
+    put(tmp_path, "test/4.jpg", "test/rose/5.jpg", "test/other/6.jpg")
+    assert listed(tmp_path) == {
+        "train/rose/1.jpg": ("rose", "train"),
+        "train/tulip/2.jpg": ("tulip", "train"),
+        "val/rose/3.jpg": ("rose", "val"),
+        "test/4.jpg": (None, "test"),
+        "test/rose/5.jpg": ("rose", "test"),
+        "test/other/6.jpg": (None, "test"),
+    }
+
+
+def test_without_val_the_photos_of_train_are_still_to_be_divided(tmp_path):
+    put(tmp_path, "train/rose/1.jpg", "test/2.jpg")
+    assert listed(tmp_path) == {"train/rose/1.jpg": ("rose", None), "test/2.jpg": (None, "test")}
+
+
+def test_other_files_are_listed_and_hidden_ones_left_out(tmp_path):
+    put(tmp_path, "rose/1.jpg", "rose/notes.txt", "rose/more.TXT", "README", "rose/x.heic")
+    put(tmp_path, "rose/without_ending")
+    put(tmp_path, "rose/.DS_Store", "rose/._1.jpg", ".cache/2.jpg", "rose/.thumbnails/1.jpg")
+    listing = photo_list.list_folder(str(tmp_path))
+    assert [p.name for p in listing.photos] == ["rose/1.jpg", "rose/without_ending"]
+    assert listing.ignored == ["README", "rose/more.TXT", "rose/notes.txt", "rose/x.heic"]
+
+
+def test_folders_without_photos_are_told(tmp_path):
+    put(tmp_path, "one/rose/1.jpg", "one/tulip/2.heic", "one/test/3.txt")
+    assert photo_list.list_folder(str(tmp_path / "one")).empty == ["test", "tulip"]
+    put(tmp_path, "two/train/rose/1.jpg", "two/train/iris/sub/2.heic", "two/val/rose/1.jpg")
+    assert photo_list.list_folder(str(tmp_path / "two")).empty == ["train/iris"]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    put(tmp_path, "elsewhere/1.jpg", "photos/rose/2.jpg")
+    (tmp_path / "photos" / "tulip").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "rose" / "again").symlink_to(tmp_path / "photos")
+    assert listed(tmp_path / "photos") == {
+        "rose/2.jpg": ("rose", None),
+        "tulip/1.jpg": ("tulip", None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["1.jpg", "rose/2.jpg"], r"1 photos are in no folder of a class \(such as 1.jpg\)"),
+        (["train/1.jpg", "train/rose/2.jpg"], "such as train/1.jpg"),
+        (["train/rose/1.jpg", "rose/2.jpg"], "holds train and also rose"),
+        (["val/rose/1.jpg"], "holds val but no train"),
+        (["train/rose/1.jpg", "validation/rose/2.jpg"], "and also validation"),
+    ],
+)
+def test_folders_that_are_not_clear_are_refused(tmp_path, names, message):
+    put(tmp_path, *names)
+    with pytest.raises(RequestError, match=message):
+        listed(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(RequestError, match=f"--photos={tmp_path}/none: no such folder"):
+        listed(tmp_path / "none")
+
+
+# A CSV
+
+
+def test_a_csv(tmp_path):
+    text = (
+        "\ufefflabel,path,split,note\nrose, a/1.jpg,,x\nNA,2.jpg,val,\n,3.jpg,,\nrose,4.jpg,test,\n"
+    )
+    photos = csv(tmp_path, text)
+    assert [(p.name, p.label, p.split) for p in photos] == [
+        ("2.jpg", "NA", "val"),
+        ("3.jpg", None, "test"),
+        ("4.jpg", "rose", "test"),
+        ("a/1.jpg", "rose", None),
+    ]
+    assert photos[3].path == f"{tmp_path}/a/1.jpg"
+    other = csv(tmp_path, text, photos=tmp_path / "b")
+    assert other[3].path == f"{tmp_path}/b/a/1.jpg"
+    assert [p.name for p in other] == [p.name for p in photos]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path\n1.jpg\n", "no column label; expected path,label"),
+        ("a,b\n1,2\n", "no column label and no column path"),
+        (
+            "path,label,split\n1.jpg,a,\n2.jpg,a,validation\n",
+            "row 2 .*'validation', expected train",
+        ),
+        ("path,label,split\n1.jpg,,train\n", "row 1 .*a photo for train without a label"),
+        ("path,label\n1.jpg,a\n./1.jpg,b\n", "row 2 .*./1.jpg stands in row 1 already"),
+        ("path,label\n,a\n", "row 1 .*its path is empty"),
+        ("path,label\n1.jpg,a,b,c\n2.jpg,a,b,c,d\n", "cannot be read"),
+        ("", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_csv_is_named(tmp_path, text, message):
+    with pytest.raises(RequestError, match=f"--csv={tmp_path}/list.csv.*{message}"):
+        csv(tmp_path, text)
+
+
+def test_a_csv_whose_rows_are_longer_than_its_header(tmp_path):
+    (tmp_path / "photos.csv").write_text("path,label\na.jpg,rose,train\n")
+    with pytest.raises(RequestError, match="more fields than its header; name every column"):
+        photo_list.list_csv(str(tmp_path / "photos.csv"), "")
+
+
+def test_a_missing_csv_is_named(tmp_path):
+    with pytest.raises(RequestError, match=r"none\.csv: cannot be read"):
+        photo_list.list_csv(str(tmp_path / "none.csv"), "")
+
+
+# Classes
+
+
+def with_labels(*labels):
+    return [photo_list.Photo(f"/{n}.jpg", f"{n}.jpg", a, None, "") for n, a in enumerate(labels)]
+
+
+def test_classes_are_sorted_numbers_as_numbers():
+    assert photo_list.class_names(with_labels("b", "a", None, "b", "10")) == ("10", "a", "b")
+    assert photo_list.class_names(with_labels("10", "9", "0")) == ("0", "9", "10")
+    wanted = ("c", "a", "b")
+    assert photo_list.class_names(with_labels("a", "b"), wanted) == wanted
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted", "message"),
+    [
+        (["a", "sunflowr"], ["a", "sunflower"], "no 'sunflowr' .did you mean 'sunflower'.*1.jpg"),
+        (["a\nb"], [], "0.jpg: its class 'a.*nb' is no name"),
+        ([None], [], "no photo has a class"),
+        ([], [], "no photo has a class"),
+    ],
+)
+def test_classes_that_cannot_be(labels, wanted, message):
+    with pytest.raises(RequestError, match=message):
+        photo_list.class_names(with_labels(*labels), wanted)
+
+
+# Identical photos and ids
+
+
+def test_identical_photos_are_found_by_content(tmp_path):
+    put(tmp_path, "a/1.jpg", "a/2.jpg", "b/3.jpg", content="same")
+    put(tmp_path, "a/0.jpg", "b/4.jpg", content="SAME")
+    put(tmp_path, "a/5.jpg", content="another size")
+    photos = photo_list.list_folder(str(tmp_path)).photos
+    missing = photos[0]._replace(path=str(tmp_path / "none"), name="none")
+    seen = []
+    same_as = photo_list.find_identical([*photos, missing], lambda: seen.append(1))
+    assert same_as == {"a/2.jpg": "a/1.jpg", "b/3.jpg": "a/1.jpg", "b/4.jpg": "a/0.jpg"}
+    assert len(seen) == 7
+
+
+def test_ids_are_readable_and_safe():
+    names = ["rose/image_01.jpg", "rose/sub/2.tar.png", "été/ß 3.jpg", "../a,b\n;'.jpg"]
+    assert photo_list.ids_of(names) == ["rose-image_01", "rose-sub-2.tar", "été-ß_3", "..-a_b___"]
+    assert photo_list.ids_of([os.fsdecode(b"rose/\xff.jpg")]) == ["rose-_"]
+
+
+def test_ids_are_distinct_and_do_not_depend_on_other_photos_but_namesakes():
+    names = ["a/1.jpg", "a/1.png", "a-1.jpg", "a b.jpg", "a_b.jpg", "c.jpg"]
+    ids = photo_list.ids_of(names)
+    assert len(set(ids)) == 6
+    assert [i.rpartition("-")[0] for i in ids] == ["a-1", "a-1", "a-1", "a_b", "a_b", ""]
+    assert (
+        dict(zip(names[:4:2], ids[:4:2], strict=True)).items()
+        <= dict(zip(names[2::-1], photo_list.ids_of(names[2::-1]), strict=True)).items()
+    )
+    # An id that looks like another with digits.
+    tricky = [f"{ids[0]}.jpg", *names]
+    assert len(set(photo_list.ids_of(tricky))) == 7

@@ -1,0 +1,215 @@
+import dataclasses
+import json
+
+import pytest
+from absl import flags
+
+from flowers_tpu import options
+from flowers_tpu.options import Config
+from flowers_tpu.system.errors import RequestError
+
+FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+
+# A value for each flag that is not its default.
+OTHERS = {
+    "tpu": "grpc://10.0.0.2:8470",
+    "require_tpu": True,
+    "replicas": 4,
+    "precision": "bfloat16",
+    "deterministic": True,
+    "steps_per_loop": 7,
+    "data_dir": "gs://bucket/a folder=x#1",
+    "image_size": 331,
+    "classes": "names, all.txt",
+    "batch_size_per_replica": 3,
+    "global_batch_size": 96,
+    "shuffle_buffer": 1,
+    "flip_left_right": False,
+    "flip_up_down": False,
+    "saturation_lower": 0.1,
+    "saturation_upper": 1.7,
+    "crop_min": 1.0,
+    "cache": "pixels",
+    "augment_on": "device",
+    "brightness": 0.1,
+    "contrast": 0.2,
+    "hue": 0.5,
+    "rotation": 15.0,
+    "zoom": 0.3,
+    "translation": 0.25,
+    "random_erasing": 1.0,
+    "backbone": "efficientnet_b0",
+    "alpha": 0.35,
+    "weights": "none",
+    "dropout": 0.2,
+    "batch_norm": "frozen",
+    "warmup_epochs": 0,
+    "warmup_learning_rate": 1 / 3,
+    "epochs": 1,
+    "learning_rate": 1e-20,
+    "lr_schedule": "cosine",
+    "lr_granularity": "step",
+    "lr_start": 0.0,
+    "lr_min": 1.1e-7,
+    "lr_rampup_epochs": 0.5,
+    "lr_sustain_epochs": 2.5,
+    "lr_decay": 0.9,
+    "optimizer": "lamb",
+    "momentum": 0.0,
+    "weight_decay": 1e-4,
+    "l2": 1e-5,
+    "clip_norm": 1.0,
+    "label_smoothing": 0.1,
+    "class_weights": "balanced",
+    "on_nan": "skip",
+    "early_stopping_patience": 0,
+    "seed": 2**31 - 1,
+    "run_dir": "runs/name",
+    "overwrite": True,
+    "checkpoint_every_steps": 50,
+    "bad_records": "skip",
+    "checkpoint_every_minutes": 2.5,
+    "summary": True,
+    "report": False,
+    "report_images": "files",
+    "tensorboard": False,
+    "profile_steps": "20,25",
+}
+
+
+@pytest.fixture
+def absl_flags():
+    options.define_flags()
+    yield flags.FLAGS
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS.remove_flag_values(list(FIELDS))
+
+
+def test_other_values_cover_every_flag():
+    assert OTHERS.keys() == FIELDS.keys()
+    assert not [name for name, value in OTHERS.items() if value == FIELDS[name].default]
+
+
+def test_defaults_are_those_that_users_rely_on():
+    default = dataclasses.asdict(Config())
+    promised = {
+        **{"tpu": "", "require_tpu": False, "replicas": 0, "precision": "auto"},
+        **{"data_dir": "example", "image_size": 192, "classes": "", "batch_size_per_replica": 16},
+        **{"backbone": "vgg16", "weights": "imagenet", "seed": 0, "steps_per_loop": 0},
+        **{"warmup_epochs": 3, "warmup_learning_rate": 1e-4, "epochs": 20, "learning_rate": 3e-5},
+        **{"lr_start": 1e-8, "lr_min": 1e-6, "lr_rampup_epochs": 3, "lr_sustain_epochs": 0},
+        **{"lr_decay": 0.8, "lr_schedule": "ramp_decay", "lr_granularity": "epoch"},
+        **{"early_stopping_patience": 5, "run_dir": "", "deterministic": False},
+    }
+    assert {name: default[name] for name in promised} == promised
+
+
+@pytest.mark.parametrize("given", [Config(), Config(**OTHERS)], ids=["defaults", "others"])
+def test_a_flagfile_gives_the_same_run_again(absl_flags, tmp_path, given):
+    flagfile = tmp_path / "flags.txt"
+    flagfile.write_text(given.to_flagfile())
+    rest = absl_flags(["train.py", f"--flagfile={flagfile}"])
+    assert rest == ["train.py"]
+    # Deleting the run once more is no part of it.
+    assert options.from_flags(absl_flags) == dataclasses.replace(given, overwrite=False)
+
+
+def test_a_config_survives_json():
+    given = Config(**OTHERS)
+    assert Config(**json.loads(json.dumps(dataclasses.asdict(given)))) == given
+
+
+def test_replacements_come_before_flags(absl_flags):
+    absl_flags(["train.py", "--seed=3", "--epochs=2"])
+    assert options.from_flags(absl_flags, seed=4) == Config(seed=4, epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, 0) for name in ("image_size", "batch_size_per_replica", "shuffle_buffer")),
+        *((name, -1) for name in ("replicas", "steps_per_loop", "global_batch_size", "seed")),
+        *((name, -1) for name in ("warmup_epochs", "epochs", "early_stopping_patience")),
+        *((name, -1) for name in ("checkpoint_every_steps",)),
+        *((name, -1e-9) for name in ("warmup_learning_rate", "learning_rate", "lr_start")),
+        *((name, -1e-9) for name in ("checkpoint_every_minutes",)),
+        *((name, -1e-9) for name in ("lr_min", "lr_rampup_epochs", "lr_sustain_epochs")),
+        *((name, -1e-9) for name in ("weight_decay", "l2", "clip_norm", "saturation_lower")),
+        *((name, -1e-9) for name in ("dropout", "label_smoothing", "momentum")),
+        *((name, 1.0) for name in ("dropout", "label_smoothing", "momentum")),
+        *((name, 0.0) for name in ("crop_min", "lr_decay", "alpha")),
+        *((name, 1.01) for name in ("crop_min", "lr_decay")),
+        *((name, -1e-9) for name in ("brightness", "contrast", "hue", "rotation", "zoom")),
+        *((name, -1e-9) for name in ("translation", "random_erasing")),
+        *((name, 1.01) for name in ("brightness", "translation", "random_erasing")),
+        *((name, 1.0) for name in ("contrast", "zoom")),
+        *(("hue", 0.51), ("rotation", 180.1), ("cache", "x"), ("augment_on", "x")),
+        *((name, float("nan")) for name in ("learning_rate", "l2", "saturation_upper")),
+        *((name, float("inf")) for name in ("clip_norm", "lr_sustain_epochs")),
+        ("seed", 2**31),
+        *((name, "x") for name in ("precision", "batch_norm", "lr_schedule", "lr_granularity")),
+        *((name, "x") for name in ("optimizer", "class_weights", "on_nan")),
+        *(("profile_steps", text) for text in ("5", "5,", "5,5", "6,5", "-1,5", "5,6,7", "a,b")),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises(RequestError) as caught:
+        Config(**{name: value})
+    assert str(caught.value).startswith(f"--{name}={value}: must ")
+
+
+@pytest.mark.parametrize(
+    "flags_given",
+    [
+        {"saturation_lower": 1.5, "saturation_upper": 0.5},
+        {"warmup_epochs": 0, "epochs": 0},
+        {"weight_decay": 0.1, "optimizer": "adam"},
+        {"weight_decay": 0.1, "optimizer": "sgd"},
+        {"require_tpu": True, "tpu": ""},
+    ],
+)
+def test_contradictions_are_refused_naming_both_flags(flags_given):
+    with pytest.raises(RequestError) as caught:
+        Config(**flags_given)
+    for name in flags_given:
+        assert f"--{name}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "flags_given",
+    [
+        {"saturation_lower": 1.0, "saturation_upper": 1.0},
+        {"warmup_epochs": 0, "epochs": 1},
+        {"warmup_epochs": 1, "epochs": 0},
+        {"weight_decay": 0.1, "optimizer": "adamw"},
+        {"crop_min": 1.0, "lr_decay": 1.0, "dropout": 0.0, "learning_rate": 0.0},
+        {"require_tpu": True, "tpu": "local"},
+        {"profile_steps": "0,1"},
+    ],
+)
+def test_the_ends_of_ranges_are_allowed(flags_given):
+    Config(**flags_given)
+
+
+def test_only_flags_that_change_results_count_as_changed():
+    changed = options.changed_flags(Config(), Config(**OTHERS))
+    free = {"tpu", "require_tpu", "replicas", "steps_per_loop", "cache"}
+    free |= {
+        "run_dir",
+        "overwrite",
+        "checkpoint_every_steps",
+        "checkpoint_every_minutes",
+        "summary",
+        "report",
+        "report_images",
+        "tensorboard",
+        "profile_steps",
+    }
+    assert set(changed) == OTHERS.keys() - free
+    assert options.changed_flags(Config(seed=1), Config(seed=2, replicas=2)) == ["seed"]
+    assert options.changed_flags(Config(**OTHERS), Config(**OTHERS)) == []
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().seed = 1
