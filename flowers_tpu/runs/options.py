@@ -1,0 +1,73 @@
+"""What of a run concerns its folder, and what is shown of it."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import ClassVar
+
+from flowers_tpu.options import Options, knob
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions(Options):
+    """Where a run is kept, and what is shown of it."""
+
+    topic: ClassVar[str] = "Run"
+
+    run_dir: str = knob(
+        "",
+        "Folder of the run; an existing one is continued. Empty: runs/<flagfile's name>.",
+        free=True,
+    )
+    overwrite: bool = knob(False, "Delete an existing run in --run_dir and begin anew.", free=True)
+    checkpoint_every_steps: int = knob(
+        0,
+        "Also save every so many steps within an epoch; 0: not by steps.",
+        unit="steps",
+        free=True,
+        least=0,
+    )
+    checkpoint_every_minutes: float = knob(
+        10.0,
+        "Also save when the last save is so long ago; 0: not.",
+        unit="minutes",
+        free=True,
+        least=0,
+    )
+    summary: bool = knob(False, "Print the table of the model's layers.", free=True)
+    tensorboard: bool = knob(
+        True, "Write curves and pictures for TensorBoard to tensorboard/.", free=True
+    )
+    profile_steps: str = knob(
+        "",
+        "FROM,TO: profile the steps of the run after step FROM up to step TO, for TensorBoard's "
+        "profiler; empty: none.",
+        free=True,
+    )
+    report: bool = knob(
+        True,
+        "Draw plots/ and report.html when the run is scored; --noreport: those of earlier "
+        "scores are removed.",
+        free=True,
+    )
+    report_images: str = knob(
+        "embedded",
+        "Images of report.html: embedded, so that it is one file, or the files in plots/.",
+        choices=("embedded", "files"),
+        free=True,
+    )
+
+    def contradictions(self) -> Iterator[str]:
+        """See `Options`."""
+        steps = self.profiled_steps
+        if self.profile_steps and not (steps and steps[0] < steps[1]):
+            yield (
+                f"--profile_steps={self.profile_steps}: must be two steps of the run, FROM,TO, the "
+                "first below the second and at least 0, like 20,25"
+            )
+
+    @property
+    def profiled_steps(self) -> tuple[int, int] | None:
+        """The two numbers of `--profile_steps`, or None."""
+        match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", self.profile_steps)
+        return (int(match[1]), int(match[2])) if match else None

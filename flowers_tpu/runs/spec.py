@@ -1,0 +1,156 @@
+"""A run's specification: as it was asked for, and what it comes to on its devices."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from flowers_tpu.data.augment.options import Augmentation
+from flowers_tpu.data.options import DataOptions
+from flowers_tpu.models.options import ModelOptions
+from flowers_tpu.options import Options, fields_of
+from flowers_tpu.runs.options import RunOptions
+from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.facts import Facts
+from flowers_tpu.system.options import DeviceOptions
+from flowers_tpu.training.options import ScheduleOptions, TrainingOptions
+
+PARTS: dict[str, type[Options]] = {
+    "devices": DeviceOptions,
+    "data": DataOptions,
+    "augmentation": Augmentation,
+    "model": ModelOptions,
+    "schedule": ScheduleOptions,
+    "training": TrainingOptions,
+    "run": RunOptions,
+}
+FIELDS = {field.name: field for field in fields_of(PARTS.values())}
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """A run as it was asked for: the options of every room."""
+
+    devices: DeviceOptions
+    data: DataOptions
+    augmentation: Augmentation
+    model: ModelOptions
+    schedule: ScheduleOptions
+    training: TrainingOptions
+    run: RunOptions
+
+    @classmethod
+    def of(cls, **values: Any) -> "Spec":
+        """Makes the parts of the values of flags, by name; what is absent has its default.
+
+        Raises:
+            RequestError: a value is beyond its limits, or two contradict each other.
+        """
+        if unknown := sorted(set(values) - set(FIELDS)):
+            raise TypeError(f"no such options: {', '.join(unknown)}")
+        return cls(**{name: kind.of(values) for name, kind in PARTS.items()})
+
+    def flat(self) -> dict[str, Any]:
+        """Returns the values of all flags by name."""
+        parts = (dataclasses.asdict(getattr(self, name)) for name in PARTS)
+        return {name: value for part in parts for name, value in part.items()}
+
+    def changed(self, **values: Any) -> "Spec":
+        """Returns the same with other values of some flags."""
+        return Spec.of(**self.flat() | values)
+
+    def differing(self, other: "Spec") -> list[str]:
+        """Returns the names of the flags that differ and on which the results of a run depend."""
+        mine, others = self.flat(), other.flat()
+        return [
+            name
+            for name, field in FIELDS.items()
+            if not field.metadata["free"] and mine[name] != others[name]
+        ]
+
+    def exactly(self, resolved: "Resolved") -> "Spec":
+        """Returns the same with nothing left open."""
+        return self.changed(
+            global_batch_size=resolved.photos_per_step,
+            precision=resolved.arithmetic,
+            augment_on=resolved.augments_on,
+        )
+
+    def to_flagfile(self) -> str:
+        """Returns a flagfile that gives exactly this run, for `flags.txt`."""
+        lines = []
+        for name, value in self.flat().items():
+            if name == "overwrite":
+                continue  # deleting the run again is no part of it
+            is_switch = FIELDS[name].type is bool
+            lines.append(
+                f"--{'' if value else 'no'}{name}" if is_switch else f"--{name}={value}"
+            )
+        return "\n".join(lines) + "\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """What a specification leaves open, decided for its devices; kept with the run.
+
+    Attributes:
+        photos_per_step: the global batch.
+        arithmetic: of the layers: `float32` or `bfloat16`.
+        augments_on: `host` or `device`.
+    """
+
+    photos_per_step: int
+    arithmetic: str
+    augments_on: str
+
+
+# The flags whose value matters only by what it comes to.
+COMES_TO = {
+    "batch_size_per_replica": "photos_per_step",
+    "global_batch_size": "photos_per_step",
+    "precision": "arithmetic",
+    "augment_on": "augments_on",
+}
+
+
+def resolve(spec: Spec, facts: Facts, begun: Resolved | None = None) -> Resolved:
+    """Decides what a specification leaves open.
+
+    Args:
+        spec: as asked for.
+        facts: of the devices.
+        begun: of a run that continues, whose numbers depend on it: kept as it is.
+
+    Raises:
+        RequestError: the replicas do not divide the global batch.
+    """
+    data, precision, place = spec.data, spec.devices.precision, spec.augmentation.augment_on
+    resolved = begun or Resolved(
+        data.global_batch_size or data.batch_size_per_replica * facts.replicas,
+        facts.arithmetic if precision == "auto" else precision,
+        facts.augment_on if place == "auto" else place,
+    )
+    if resolved.photos_per_step % facts.replicas:
+        raise RequestError(
+            f"--global_batch_size={resolved.photos_per_step}: is not divisible by "
+            f"{facts.replicas} replicas; use a multiple of them, or another number of replicas"
+        )
+    return resolved
+
+
+def read_saved(saved: Mapping[str, Mapping[str, Any]]) -> tuple[Spec, Resolved]:
+    """Returns what a run's `config.json` holds.
+
+    Raises:
+        RequestError: it has flags that this version does not know.
+    """
+    given, resolved = saved["flags"], dict(saved["resolved"])
+    if unknown := sorted(set(given) - set(FIELDS)):
+        raise RequestError(
+            f"holds flags that this version does not know "
+            f"({', '.join(f'--{name}' for name in unknown)}); use the version that made the run, "
+            "which environment.json names"
+        )
+    if "precision" in resolved:  # version 0.1 kept all flags once more, with these replaced
+        names = ("global_batch_size", "precision", "augment_on")
+        return Spec.of(**given), Resolved(*(resolved[name] for name in names))
+    return Spec.of(**given), Resolved(**resolved)
