@@ -9,30 +9,50 @@ with file, record and id, then a table of the splits. Exit code 0 where nothing 
 Only --data_dir, --image_size and --classes matter here.
 """
 
-import tensorflow as tf
+import numpy as np
 
-from flowers_tpu.data import check
-from flowers_tpu.runs.recipe import Recipe
+from flowers_tpu.data import check, classes
+from flowers_tpu.data.verify import Record
+from flowers_tpu.runs import data as data_lib
 from flowers_tpu.runs.spec import Spec
-from flowers_tpu.system import stderr, terminal
-from flowers_tpu.system.devices import one_cpu_replica
+from flowers_tpu.system import terminal
 from flowers_tpu.system.errors import RequestError
 
 
 def check_data(spec: Spec) -> None:
-    """Checks a whole data set and lists what is wrong with it.
+    """Checks a whole data set and lists what is wrong with it: all that training would refuse.
 
     Raises:
         RequestError: something is.
     """
-    with stderr.without_chatter():
-        tf.config.list_logical_devices()  # starts TensorFlow
-    recipe = Recipe.on(one_cpu_replica(), spec)
-    folder = recipe.data_folder()
-    report = check.check(folder, spec.data.image_size, len(recipe.class_names(folder)))
-    for problem in report.problems:
+    options = spec.data
+    folder = data_lib.folder_of(options)
+    names = data_lib.class_names_of(options, folder)
+    report = check.check(folder, options.image_size, len(names or classes.FLOWERS))
+    problems = [*report.problems, *_other_problems(spec, folder, names, report.used)]
+    for problem in problems:
         terminal.say(problem)
     terminal.say(f"\n{report.summary.to_string(index=False)}\n")
-    if report.problems:
-        raise RequestError(f"--data_dir: {folder}: problems, listed above: {len(report.problems)}")
+    if problems:
+        raise RequestError(f"--data_dir: {folder}: problems, listed above: {len(problems)}")
     terminal.say(f"{folder}: nothing is wrong.")
+
+
+def _other_problems(
+    spec: Spec, folder: str, names: tuple[str, ...] | None, used: dict[str, list[Record]]
+) -> list[str]:
+    """What is wrong with the names of the classes, and with the ids of the test photos."""
+    found = []
+    labels = np.array([record.label for record in used["train"]], np.int32)
+    ids = np.array([record.id for record in used["test"]])
+    try:
+        if names is None and len(labels):
+            data_lib.check_names_are_the_competitions(folder, labels)
+    except RequestError as error:
+        found.append(str(error))
+    try:
+        if len(ids):
+            data_lib.compare_test_ids(spec.data, folder, ids)
+    except RequestError as error:
+        found.append(str(error))
+    return found

@@ -23,6 +23,7 @@ from flowers_tpu.commands import flags
 from flowers_tpu.convert.options import ConvertOptions
 from flowers_tpu.options import Options
 from flowers_tpu.reports.options import CompareOptions, ExploreOptions
+from flowers_tpu.runs.options import ResultsOptions
 from flowers_tpu.runs.spec import PARTS, Spec
 from flowers_tpu.system import allocator, stderr, terminal
 from flowers_tpu.system.errors import RequestError, RunError, StoppedError
@@ -50,8 +51,8 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command(),
-    "evaluate": Command(on_existing_run=True),
-    "predict": Command(on_existing_run=True),
+    "evaluate": Command(ResultsOptions, on_existing_run=True),
+    "predict": Command(ResultsOptions, on_existing_run=True),
     "explore": Command(ExploreOptions),
     "compare": Command(
         CompareOptions, takes_spec=False, arguments="the folders of two or more runs"
@@ -122,11 +123,15 @@ def _run(name: str, arguments: list[str]) -> None:
     if command.takes_spec and not command.on_existing_run:
         handed.insert(0, _spec(values, arguments))
     allocator.keep_freed_memory()
-    with stderr.without_chatter():  # late, so that --help and wrong flags answer at once
-        if command.on_existing_run:
-            handed.insert(0, _spec_of_run(values, arguments))
-        work = getattr(importlib.import_module(f"flowers_tpu.commands.{name}"), name)
-    work(*handed)
+    with stderr.without_chatter():
+        # TensorFlow is imported from here on: --help and wrong flags have answered at once.
+        from flowers_tpu.system import files
+
+        with files.naming_trouble():
+            if command.on_existing_run:
+                handed.insert(0, _spec_of_run(values, arguments))
+            work = getattr(importlib.import_module(f"flowers_tpu.commands.{name}"), name)
+            work(*handed)
 
 
 def _kinds(name: str) -> list[type[Options]]:

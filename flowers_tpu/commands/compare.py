@@ -16,7 +16,7 @@ from flowers_tpu.reports import style
 from flowers_tpu.reports.options import CompareOptions
 from flowers_tpu.runs.folder import HISTORY, SCORES, TIMING, RunFolder
 from flowers_tpu.runs.options import RunOptions
-from flowers_tpu.system import terminal
+from flowers_tpu.system import files, terminal
 from flowers_tpu.system.errors import RequestError, RunError
 
 # Where a run is, and what may be changed in the midst of one, is not what makes it differ.
@@ -42,7 +42,7 @@ def compare(options: CompareOptions, paths: list[str]) -> None:
         raise RequestError(f"{repeated[0]}: is given twice; give every run once")
     if not output.endswith(".png"):
         raise RequestError(f"--output={output}: expected the name of a PNG file, like runs.png")
-    if tf.io.gfile.exists(output) and not options.overwrite:
+    if files.exists(output) and not options.overwrite:
         raise RequestError(f"--output={output}: exists; choose another name, or --overwrite")
     names = comparison.names(paths)
     runs = [_read(path, name) for path, name in zip(paths, names, strict=True)]
@@ -56,7 +56,7 @@ def compare(options: CompareOptions, paths: list[str]) -> None:
 def _save(drawn: style.Figure, output: str) -> None:
     try:
         if folder := os.path.dirname(output):
-            tf.io.gfile.makedirs(folder)
+            files.make_dirs(folder)
         style.save(drawn, output)
     except tf.errors.OpError as error:
         raise RequestError(

@@ -23,15 +23,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from flowers_tpu.data import classes, records
 from flowers_tpu.reports import style
 from flowers_tpu.reports.exploration import images, labels, sheets
 from flowers_tpu.reports.exploration.folder import ExplorationFolder
 from flowers_tpu.reports.options import ExploreOptions
+from flowers_tpu.runs.data import Data, class_names_of
 from flowers_tpu.runs.feed import train_decoder
-from flowers_tpu.runs.recipe import Data, Recipe
+from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system import files, terminal
 from flowers_tpu.system.errors import RequestError
@@ -75,9 +75,9 @@ def _explore_recipe(recipe: Recipe, output: ExplorationFolder) -> None:
 
 def _explore_data(recipe: Recipe, class_: str, output: ExplorationFolder) -> None:
     folder = _data_folder(recipe)
-    names = recipe.class_names(folder)
+    names = class_names_of(recipe.spec.data, folder) or classes.FLOWERS
     label = classes.find_class(class_, names) if class_ else None
-    there = [s for s in records.SPLITS if tf.io.gfile.isdir(files.join(folder, s))]
+    there = [s for s in records.SPLITS if files.is_dir(files.join(folder, s))]
     wanted = there if label is None else [s for s in there if s in records.LABELED_SPLITS]
     # Without any, the usual error says what a data set is.
     data = recipe.load_data(tuple(wanted or records.SPLITS))

@@ -5,16 +5,17 @@
 Writes predictions_test.csv and submission.csv there.
 """
 
-from flowers_tpu.runs.folder import opened_run
+from flowers_tpu.runs.folder import results_folder
 from flowers_tpu.runs.opening import open_trained
+from flowers_tpu.runs.options import ResultsOptions
 from flowers_tpu.runs.results import predict_test
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system.signals import Signals
 
 
-def predict(given: Spec) -> None:
-    """Predicts the test split with the best model of a run, and writes the submission."""
-    with opened_run(given.run.run_dir) as folder:
-        trained = open_trained(folder, given, ("test",))
+def predict(given: Spec, options: ResultsOptions) -> None:
+    """Predicts the test split with a trained run, and writes the submission."""
+    with results_folder(given.run.run_dir, options.output_dir) as (folder, output):
+        trained = open_trained(folder, output, given, options, ("test",))
         with Signals() as signals, trained.feed.recipe.naming_bad_records(trained.data):
             predict_test(trained, signals)

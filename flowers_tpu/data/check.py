@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from flowers_tpu.data import records, verify
-from flowers_tpu.data.shards import Shard, find_shards
+from flowers_tpu.data.shards import Shard, find_shards, oddities
 from flowers_tpu.data.splits import Split, examine_shards
 from flowers_tpu.data.verify import Problem, Record
 from flowers_tpu.system.errors import RequestError, RunError
@@ -22,11 +22,13 @@ class Report(NamedTuple):
     """The outcome of `check`.
 
     `summary` has a row per split: `split`, `shards`, `records`, `bad` (of them, cannot be used) and
-    `duplicates` (records whose id or photo an earlier one has, in this split or another).
+    `duplicates` (records whose id or photo an earlier one has, in this split or another). `used`
+    has the records of each split that can be used.
     """
 
     problems: list[str]
     summary: pd.DataFrame
+    used: dict[str, list[Record]]
 
 
 def check(folder: str, image_size: int, num_classes: int) -> Report:
@@ -38,12 +40,13 @@ def check(folder: str, image_size: int, num_classes: int) -> Report:
         num_classes: labels are below it.
     """
     problems: list[str] = []
-    rows = []
+    rows, of_splits = [], {}
     first: dict[tuple[str, str | int], str] = {}
     for split in records.SPLITS:
         shards, contents, repeated = (), [], []
         try:
             shards = find_shards(folder, split, image_size)
+            problems += oddities(folder, split)
             contents = examine_shards(shards, split, num_classes, decode=True)
         except RequestError as error:
             problems.append(str(error))
@@ -53,11 +56,12 @@ def check(folder: str, image_size: int, num_classes: int) -> Report:
                 repeated += _repetitions(shard, record, first)
         problems += map(str, repeated)
         bad = sum(len(content.left_out) for content in contents)
-        used = sum(len(content.used) for content in contents)
+        of_splits[split] = [record for content in contents for record in content.used]
+        used = len(of_splits[split])
         duplicates = len({(problem.path, problem.record) for problem in repeated})
         rows.append((split, len(shards), used + bad, bad, duplicates))
     columns = ["split", "shards", "records", "bad", "duplicates"]
-    return Report(problems, pd.DataFrame(rows, columns=columns))
+    return Report(problems, pd.DataFrame(rows, columns=columns), of_splits)
 
 
 def new_problems(folder: str, split: Split, image_size: int, num_classes: int) -> list[Problem]:

@@ -49,9 +49,10 @@ def read_classes(path: str) -> tuple[str, ...]:
     # Imported here so that the names alone (and the drawing processes) cost no TensorFlow start.
     import tensorflow as tf
 
+    from flowers_tpu.system import files
+
     try:
-        with tf.io.gfile.GFile(path) as file:
-            names = [line.strip() for line in file.read().rstrip().splitlines()]
+        names = [line.strip() for line in files.read_text(path).rstrip().splitlines()]
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: class names cannot be read ({error})") from error
     if not names:

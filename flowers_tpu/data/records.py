@@ -71,7 +71,7 @@ def write_shards(
 @contextlib.contextmanager
 def shard_writer(directory: str, number: int, image_size: int) -> Iterator[Callable[[bytes], None]]:
     """Gives what writes one record to a shard, which gets its name once all are written."""
-    tf.io.gfile.makedirs(directory)
+    files.make_dirs(directory)
     part = files.join(directory, f"{number:02d}-{image_size}x{image_size}.part")
     count = 0
 
@@ -82,7 +82,7 @@ def shard_writer(directory: str, number: int, image_size: int) -> Iterator[Calla
 
     with tf.io.TFRecordWriter(part) as writer:
         yield write
-    tf.io.gfile.rename(part, _shard_path(directory, number, image_size, count), overwrite=True)
+    files.rename(part, _shard_path(directory, number, image_size, count))
 
 
 def _shard_path(directory: str, number: int, image_size: int, count: int) -> str:

@@ -40,9 +40,9 @@ def data_folder(data_dir: str, image_size: int) -> str:
     Raises:
         RequestError: there is no such folder, or all photos are smaller.
     """
-    if not tf.io.gfile.isdir(data_dir):
+    if not files.is_dir(data_dir):
         raise RequestError(f"--data_dir={data_dir}: no such folder")
-    entries = tf.io.gfile.listdir(data_dir)
+    entries = files.list_dir(data_dir)
     found = filter(None, map(_SIZE_FOLDER.match, entries))
     sizes = sorted(int(m.group(1)) for m in found if m.group(1) == m.group(2))
     if not sizes:
@@ -65,12 +65,12 @@ def find_shards(folder: str, split: str, image_size: int) -> tuple[Shard, ...]:
             are smaller than the image size, not square, or not all of one size.
     """
     directory = files.join(folder, split)
-    if not tf.io.gfile.isdir(directory):
+    if not files.is_dir(directory):
         raise RequestError(
             f"--data_dir: {directory}: no such folder; a data set has the folders "
             f"{_enumerate(records.SPLITS)} with shards named like 00-192x192-128.tfrec"
         )
-    names = sorted(n for n in tf.io.gfile.listdir(directory) if n.endswith(".tfrec"))
+    names = sorted(n for n in files.list_dir(directory) if n.endswith(".tfrec"))
     if not names:
         raise RequestError(f"--data_dir: {directory}: holds no .tfrec file")
     shards = []
@@ -97,6 +97,26 @@ def find_shards(folder: str, split: str, image_size: int) -> tuple[Shard, ...]:
     if not sum(shard.count for shard in shards):
         raise RequestError(f"--data_dir: {directory}: its shards hold no records")
     return tuple(shards)
+
+
+def oddities(folder: str, split: str) -> list[str]:
+    """Returns what looks as if shards of a split were missing, in words.
+
+    Their names are numbered; and a download that was broken off leaves a name with something after
+    `.tfrec`.
+    """
+    directory = files.join(folder, split)
+    names = files.list_dir(directory)
+    numbers = sorted({int(m.group(1)) for m in map(_SHARD_NAME.match, names) if m})
+    missing = sorted(set(range(numbers[-1] + 1)) - set(numbers)) if numbers else []
+    found = [f"{directory}: {name}: looks like a download that did not end" for name in names
+             if ".tfrec" in name and not name.endswith(".tfrec")]  # fmt: skip
+    if missing:
+        found.append(
+            f"{directory}: no shard {missing[0]:02d}, though there is one {numbers[-1]:02d}: are "
+            f"{len(missing)} missing?"
+        )
+    return found
 
 
 def shard_reader(shards: Sequence[Shard]) -> Callable[[tf.Tensor], tf.data.Dataset]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from flowers_tpu.data import records
+from flowers_tpu.system import files
 from flowers_tpu.system.errors import RequestError
 
 # What TensorFlow raises at a record that is damaged, or is none of ours. Where its message quotes
@@ -98,15 +99,18 @@ def examine(
     Raises:
         RequestError: the file cannot be read, which says nothing of what it holds.
     """
-    try:
+
+    def read() -> tuple[list[_Finding], str]:
         whole, torn = _count_whole(path)
         serialized = tf.data.TFRecordDataset(path, buffer_size=records.READ_BUFFER).take(whole)
         try:
-            findings = _describe_all(serialized, image_size, num_classes, decode)
-            damage = torn
+            return _describe_all(serialized, image_size, num_classes, decode), torn
         except ERRORS:
             findings, damage = _describe_each(serialized, image_size, num_classes, decode)
-            damage = damage or torn
+            return findings, damage or torn
+
+    try:
+        findings, damage = files.patiently(read, path)
     except tf.errors.OpError as error:
         raise RequestError(f"{path}: cannot be read ({error.message})") from error
 
@@ -141,7 +145,7 @@ def _count_whole(path: str) -> tuple[int, str]:
     TensorFlow's reader asks for a record's memory before it reads it, and a length of terabytes
     (behind a right checksum) ends the process. So lengths are looked at first.
     """
-    size = tf.io.gfile.stat(path).length
+    size = files.size(path)
     whole, begin = 0, 0
     with tf.io.gfile.GFile(path, "rb") as file:
         while begin + _HEADER <= size:

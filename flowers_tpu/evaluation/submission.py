@@ -10,15 +10,16 @@ from flowers_tpu.system import files
 from flowers_tpu.system.errors import RequestError
 
 
-def check_ids(folder: str, ids: np.ndarray) -> None:
-    """Compares the test photos' ids with `sample_submission.csv`, where the data set has one.
+def check_ids(path: str, ids: np.ndarray) -> None:
+    """Compares the test photos' ids with those of a sample submission.
+
+    Args:
+        path: of the sample, a CSV with a column `id`.
+        ids: of the test photos.
 
     Raises:
         RequestError: the sample lists other ids, or the same ones another number of times.
     """
-    path = files.join(folder, "sample_submission.csv")
-    if not tf.io.gfile.exists(path):
-        return
     try:
         text = io.StringIO(files.read_text(path))
         sample = pd.read_csv(text, dtype={"id": str}, keep_default_na=False)

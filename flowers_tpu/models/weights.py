@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowers_tpu.models import imagenet
+from flowers_tpu.system import files
 from flowers_tpu.system.errors import RequestError
 
 # A file's weights: layer name -> values, in the order of the layers in the network.
@@ -156,8 +157,7 @@ def _local_or_in_memory(path: str) -> Path | io.BytesIO:
     """HDF5 needs to jump about in a file, so a remote one is fetched whole."""
     if "://" not in path:
         return Path(path).expanduser()
-    with tf.io.gfile.GFile(path, "rb") as remote:
-        return io.BytesIO(remote.read())
+    return io.BytesIO(files.read_bytes(path))
 
 
 def _read_group(group: h5py.Group) -> Layers:

@@ -147,8 +147,9 @@ def epoch_values(row: Row, times: Mapping[str, float]) -> dict[str, dict[str, fl
 def _shown(folder: str) -> dict[str, set[int]]:
     """Returns the steps that event files show of each tag."""
     shown = collections.defaultdict(set)
-    for path in sorted(tf.io.gfile.glob(files.join(folder, "*tfevents*"))):
-        for event in EventFileLoader(path).Load():
+    names = files.list_dir(folder) if files.is_dir(folder) else []
+    for name in (name for name in names if "tfevents" in name):
+        for event in EventFileLoader(files.join(folder, name)).Load():
             if event.session_log.status == SessionLog.START:
                 for tag, steps in shown.items():
                     shown[tag] = {step for step in steps if step < event.step}

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from flowers_tpu.reports import style
-from flowers_tpu.training import history as history_lib
+from flowers_tpu.training.history import best_row, of_version_0_1
 
 # What can be drawn: the column of history.csv, the title and the axis.
 METRICS = {
@@ -21,17 +21,9 @@ _MOST_MARKERS = 40  # epochs; more would run into one another
 
 
 def best_epoch(history: pd.DataFrame) -> int | None:
-    """Returns the epoch whose weights a run keeps: of fine-tuning, the lowest validation loss.
-
-    Args:
-        history: `history.csv`: a row per epoch with `epoch`, `stage` and `val_loss`.
-
-    Returns:
-        The epoch, counted from 1; None where there was none of fine-tuning.
-    """
-    finetune = history[history["stage"] == "finetune"]
-    best = history_lib.best_epoch(finetune.to_dict("records"))
-    return None if best is None else int(finetune["epoch"].iloc[best])
+    """Returns the number of the epoch whose weights were kept; None if there is none."""
+    best = best_row(of_version_0_1(history.to_dict("records")))
+    return None if best is None else int(best["epoch"])
 
 
 def curve(history: pd.DataFrame, metric: str) -> Figure:

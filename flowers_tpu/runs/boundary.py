@@ -2,11 +2,16 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from flowers_tpu.runs.options import RunOptions
 from flowers_tpu.training.calls import Decision
 from flowers_tpu.training.pacing import Pacer
+
+# Time kept for the scores: of what the speed of the validations makes of them, and of all of
+# `--max_hours` until one is done.
+_MARGIN, _UNKNOWN_SHARE = 2.0, 0.1
 
 
 class AsksToStop(Protocol):
@@ -21,24 +26,49 @@ class TrainingBoundary:
 
     Attributes:
         signals: may ask to stop.
-        options: with the intervals at which to save.
-        saved_at: time of the last save, seconds of the monotonic clock.
+        options: with the intervals at which to save, and `max_hours`.
+        began_at: when the command began, seconds of the clock.
+        clock: gives the time, seconds.
     """
 
     signals: AsksToStop
     options: RunOptions
-    saved_at: float = dataclasses.field(default_factory=time.monotonic)
+    began_at: float
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._seconds_for_scores = _UNKNOWN_SHARE * self.options.max_hours * 3600
+        self.saved()
 
     def decide(self, step: int, epoch_end: int, pacer: Pacer) -> Decision:
         """See `calls.Boundary`."""
         steps = pacer.steps(self._next_end(step, epoch_end) - step)
-        stop = self.signals.stop_requested
+        stop = self.stop()
         # An epoch's end is saved with its validation.
-        return Decision(steps, stop or (step < epoch_end and self._save_is_due(step)), stop)
+        save = bool(stop) or (step < epoch_end and self._save_is_due(step))
+        return Decision(steps, save, stop)
+
+    def stop(self) -> str:
+        """Returns why to stop now; '' to go on."""
+        if self.signals.stop_requested:
+            return "signal"
+        if not (hours := self.options.max_hours):
+            return ""
+        end = self.began_at + hours * 3600 - self._seconds_for_scores
+        return "time" if self.clock() >= end else ""
 
     def saved(self) -> None:
         """Begins the interval to the next save."""
-        self.saved_at = time.monotonic()
+        self._saved_at = self.clock()
+
+    def reserve_for_scores(self, photos: int, seconds_per_photo: float) -> None:
+        """Keeps time for the scores at the end.
+
+        Args:
+            photos: of all splits.
+            seconds_per_photo: that the last validation took.
+        """
+        self._seconds_for_scores = _MARGIN * photos * seconds_per_photo
 
     def _next_end(self, step: int, epoch_end: int) -> int:
         """The step at which the next call ends at the latest."""
@@ -53,14 +83,13 @@ class TrainingBoundary:
             self.options.checkpoint_every_minutes * 60,
         )
         return bool(
-            (every and step % every == 0)
-            or (seconds and time.monotonic() - self.saved_at >= seconds)
+            (every and step % every == 0) or (seconds and self.clock() - self._saved_at >= seconds)
         )
 
 
 @dataclasses.dataclass
 class EvaluationBoundary:
-    """Decides in an evaluation, where only a signal ends it early; all is saved then.
+    """Decides in an evaluation, which only a signal ends early; all is saved then.
 
     Attributes:
         signals: may ask to stop.
@@ -70,5 +99,5 @@ class EvaluationBoundary:
 
     def decide(self, step: int, epoch_end: int, pacer: Pacer) -> Decision:
         """See `calls.Boundary`."""
-        stop = self.signals.stop_requested
-        return Decision(pacer.steps(epoch_end - step), save=stop, stop=stop)
+        stop = "signal" if self.signals.stop_requested else ""
+        return Decision(pacer.steps(epoch_end - step), save=bool(stop), stop=stop)

@@ -1,7 +1,7 @@
 """What a model is fed: sources, caches and distributed batches of a recipe's data."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
@@ -10,7 +10,6 @@ from flowers_tpu.data.augment import apply
 from flowers_tpu.data.source import Source
 from flowers_tpu.data.splits import Split
 from flowers_tpu.runs.recipe import Recipe
-from flowers_tpu.system import stderr
 from flowers_tpu.system.errors import RequestError
 
 Batches = tf.distribute.DistributedDataset | tf.data.Dataset
@@ -89,12 +88,11 @@ class Feed:
         """
         recipe, train = self.recipe, self.train_source
         if self.augment_on_host:
-            with stderr.without_chatter():
-                apply.compile_for_host(
-                    train.side,
-                    image_size=recipe.spec.data.image_size,
-                    augmentation=recipe.spec.augmentation,
-                )
+            apply.compile_for_host(
+                train.side,
+                image_size=recipe.spec.data.image_size,
+                augmentation=recipe.spec.augmentation,
+            )
         dataset = functools.partial(
             pipeline.train_dataset,
             train,
@@ -138,9 +136,7 @@ class Feed:
 
     def _source(self, name: str, decoder: decode.Decoder) -> Source:
         self.check_cache()
-        make = source.MAKERS[self.recipe.spec.data.cache]
-        with stderr.without_chatter():
-            return make(self.splits[name], decoder)
+        return source.MAKERS[self.recipe.spec.data.cache](self.splits[name], decoder)
 
     def _eval_decoder(self, split: Split) -> decode.Decoder:
         return decode.for_evaluation(split.photo_size, self.recipe.spec.data.image_size)
@@ -168,9 +164,3 @@ def train_decoder(recipe: Recipe, photo_size: int) -> decode.Decoder:
     return decode.for_training(
         photo_size, recipe.spec.data.image_size, wanted.least_side, warps=wanted.warps
     )
-
-
-def iterate(batches: Batches) -> Iterator:
-    """Returns an iterator over batches."""
-    with stderr.without_chatter():
-        return iter(batches)

@@ -4,19 +4,22 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
-import tensorflow as tf
 
 from flowers_tpu.runs.spec import COMES_TO, Resolved, Spec, read_saved
 from flowers_tpu.system import files, folders
 from flowers_tpu.system.errors import RequestError
+from flowers_tpu.training.history import Row, of_version_0_1
+from flowers_tpu.training.plan import finished
 
 _CONFIG = folders.RUN.marker
 SCORES, HISTORY, TIMING = "scores.json", "history.csv", "timing.csv"
 ENVIRONMENT, SUBMISSION, BAD_RECORDS = "environment.json", "submission.csv", "bad_records.csv"
+DATA, ORIGIN = "data.json", "origin.json"
 
 
 def predictions_file(split: str) -> str:
@@ -41,7 +44,7 @@ class RunFolder:
 
     def has(self, name: str) -> bool:
         """Returns whether a file of that name is there."""
-        return tf.io.gfile.exists(self.file(name))
+        return files.exists(self.file(name))
 
     def write_table(self, name: str, table: pd.DataFrame, *, index: bool = False) -> None:
         """Writes a CSV; floats are written so that reading gives the same ones."""
@@ -55,7 +58,8 @@ class RunFolder:
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Writes a JSON object."""
-        files.write_atomically(self.file(name), json.dumps(value, indent=2) + "\n")
+        text = json.dumps(_without_nan(value), indent=2, allow_nan=False)
+        files.write_atomically(self.file(name), text + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Reads a JSON object."""
@@ -65,9 +69,17 @@ class RunFolder:
         """Returns whether the folder holds a run, begun at least."""
         return folders.belongs_to(self.path, folders.RUN)
 
-    def is_finished(self) -> bool:
-        """Returns whether the run is trained and scored."""
+    def is_scored(self) -> bool:
+        """Returns whether the run was scored, at its end or before."""
         return self.has(SCORES)
+
+    def history(self) -> list[Row]:
+        """Returns the rows of the run's history; none if no epoch has ended."""
+        return of_version_0_1(self.read_table(HISTORY).to_dict("records"))
+
+    def is_finished(self, spec: Spec) -> bool:
+        """Returns whether the run is trained, as far as a specification asks for, and scored."""
+        return self.is_scored() and finished(spec.schedule, spec.training, self.history())
 
     def check_usable(self) -> None:
         """Raises RequestError if the folder holds something that is not a run."""
@@ -93,26 +105,39 @@ class RunFolder:
         except RequestError as error:
             raise RequestError(f"{self.file(_CONFIG)}: {error}") from error
 
-    def begin(self, spec: Spec, resolved: Resolved, environment: dict[str, Any]) -> None:
+    def begin(
+        self,
+        spec: Spec,
+        resolved: Resolved,
+        environment: dict[str, Any],
+        data: dict[str, Any],
+    ) -> None:
         """Writes the first files of a new run; `config.json` comes last and makes it one."""
-        tf.io.gfile.makedirs(self.path)
+        files.make_dirs(self.path)
+        self.write_json(ENVIRONMENT, environment)
+        self.write_json(DATA, data)
+        self.write_spec(spec, resolved)
+
+    def write_spec(self, spec: Spec, resolved: Resolved) -> None:
+        """Writes what is asked for: of a new run, or of one that goes on with other free flags."""
+        # What concerns one command alone is no part of the run.
+        spec = spec.changed(finish=False, max_hours=0.0, overwrite=False)
         flagfile = spec.exactly(resolved).to_flagfile()
         files.write_atomically(self.file("flags.txt"), flagfile)
-        self.write_json(ENVIRONMENT, environment)
         self.write_json(_CONFIG, {"flags": spec.flat(), "resolved": dataclasses.asdict(resolved)})
 
     def remove(self) -> None:
         """Deletes the run, for `--overwrite`; only what is a run is ever deleted."""
         if not self.is_run():
             return
-        names = [name.rstrip("/") for name in tf.io.gfile.listdir(self.path)]
+        names = files.list_dir(self.path)
         # What makes it a run goes last: if this is killed, the same command goes on.
         for name in sorted(set(names) - {folders.LOCK}, key=lambda name: name == _CONFIG):
             path = self.file(name)
-            if tf.io.gfile.isdir(path):
-                tf.io.gfile.rmtree(path)
+            if files.is_dir(path):
+                files.remove_tree(path)
             else:
-                tf.io.gfile.remove(path)
+                files.remove(path)
 
     def check_same_flags(self, spec: Spec, resolved: Resolved) -> None:
         """Refuses to continue the run with flags that change its results.
@@ -129,17 +154,32 @@ class RunFolder:
         """
         spec_before, resolved_before = self.read_specs()
         before, now = spec_before.flat(), spec.flat()
+        # Where the data lie is no matter if they can be told by their fingerprints.
+        of_no_matter = {"data_dir", "classes"} if self.has(DATA) else set()
         changes = [
             f"--{name} was {before[name]}, is {now[name]}"
             for name in spec_before.differing(spec)
-            if name not in COMES_TO
-            or getattr(resolved_before, COMES_TO[name]) != getattr(resolved, COMES_TO[name])
+            if name not in of_no_matter
+            and (
+                name not in COMES_TO
+                or getattr(resolved_before, COMES_TO[name]) != getattr(resolved, COMES_TO[name])
+            )
         ]
         if changes:
             raise RequestError(
                 f"--run_dir={self.path}: holds a run with other flags: {'; '.join(changes)}. "
-                "Continue it with its own, choose another --run_dir, or begin anew with --overwrite"
+                "Continue it with its own, begin another --run_dir (from its weights by "
+                f"--from_run={self.path}), or begin anew with --overwrite"
             )
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no word for what is not finite: it becomes null."""
+    if isinstance(value, dict):
+        return {name: _without_nan(of) for name, of in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(of) for of in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextlib.contextmanager
@@ -153,9 +193,29 @@ def opened(path: str) -> Iterator[RunFolder]:
 
 
 @contextlib.contextmanager
-def opened_run(path: str) -> Iterator[RunFolder]:
-    """Gives the folder of a run that is there, and that no other process uses."""
-    folder = RunFolder(path)
+def results_folder(run_dir: str, output_dir: str) -> Iterator[tuple[RunFolder, RunFolder]]:
+    """Gives the folder of a run that is there, and the one for results, which no other uses.
+
+    Args:
+        run_dir: of the run.
+        output_dir: for the results; '': the run's.
+
+    Raises:
+        RequestError: there is no run, `output_dir` holds something else, or one cannot be written.
+    """
+    folder = RunFolder(run_dir)
     folder.read_specs()
-    with folder.locked():
-        yield folder
+    if not output_dir:
+        try:
+            with folder.locked():
+                yield folder, folder
+        except folders.UnwritableError as error:
+            raise folders.UnwritableError(
+                f"{error}; --output_dir=FOLDER takes the results"
+            ) from error
+        return
+    folders.check_usable(output_dir, "output_dir", folders.RESULTS)
+    with folders.locked(output_dir, "output_dir"):
+        output = RunFolder(output_dir)
+        output.write_json(folders.RESULTS.marker, {"run": run_dir})
+        yield folder, output

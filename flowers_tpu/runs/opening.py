@@ -1,21 +1,31 @@
-"""A run that is there already: continued by training, or opened for its best model."""
+"""A run that is there already: continued by training, or opened for its weights."""
 
 import dataclasses
 
+from absl import logging
+
 from flowers_tpu.data import check
+from flowers_tpu.runs import data as data_lib
+from flowers_tpu.runs.data import Data
 from flowers_tpu.runs.feed import Feed
-from flowers_tpu.runs.folder import BAD_RECORDS, HISTORY, RunFolder
-from flowers_tpu.runs.recipe import Data, Recipe
+from flowers_tpu.runs.folder import BAD_RECORDS, DATA, ORIGIN, RunFolder
+from flowers_tpu.runs.options import ResultsOptions
+from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.runs.results import Trained
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system import files, terminal
 from flowers_tpu.system.devices import choose_devices
-from flowers_tpu.system.errors import RequestError
-from flowers_tpu.training.checkpoints import restore_best_weights
+from flowers_tpu.system.errors import RequestError, RunError
+from flowers_tpu.training import checkpoints as checkpoints_lib
+from flowers_tpu.training.checkpoints import Checkpoints
+from flowers_tpu.training.history import best_row
 from flowers_tpu.training.plan import finished
+from flowers_tpu.training.state import TrainState
 
 # The flags in which an evaluation may differ from the training, where results depend on them.
-EVALUATION_FLAGS = ("data_dir", "batch_size_per_replica", "global_batch_size", "precision")
+EVALUATION_FLAGS = (
+    *("data_dir", "classes", "batch_size_per_replica", "global_batch_size", "precision"),
+)
 
 
 def continued(folder: RunFolder, recipe: Recipe) -> Recipe:
@@ -31,19 +41,103 @@ def continued(folder: RunFolder, recipe: Recipe) -> Recipe:
     return Recipe.on(recipe.devices, recipe.spec, begun)
 
 
+def check_same_data(folder: RunFolder, recipe: Recipe, data: Data) -> None:
+    """Refuses to continue a run with other data than it began with."""
+    if folder.has(DATA):
+        data_lib.check_unchanged(folder.read_json(DATA), data, recipe.spec.data.data_dir)
+    else:
+        logging.warning(
+            "%s: made by an earlier version, which kept nothing to know its data by; whether they "
+            "are the same cannot be checked",
+            folder.path,
+        )
+
+
+def without_initial_weights(recipe: Recipe) -> Recipe:
+    """Returns a recipe whose model is filled from a checkpoint: its file of weights may be gone."""
+    model = dataclasses.replace(recipe.spec.model, weights="none")
+    return dataclasses.replace(recipe, spec=dataclasses.replace(recipe.spec, model=model))
+
+
+def begin_from(
+    folder: RunFolder, spec: Spec, data: Data, state: TrainState, checkpoints: Checkpoints
+) -> None:
+    """Fills the state of a new run from another run, saves it, and records where that was.
+
+    From then on the new run needs the other one no more.
+
+    Args:
+        folder: of the new run.
+        spec: with `--from_run`.
+        data: of the new run.
+        state: of the new run; changed in place.
+        checkpoints: of the new run.
+
+    Raises:
+        RequestError: there is no such run, its classes are others, or its model is another.
+    """
+    path, which = spec.run.origin
+    origin = RunFolder(path)
+    flag = f"--from_run={spec.run.from_run}"
+    if not origin.is_run():
+        raise RequestError(f"{flag}: no run there (it has no config.json)")
+    names = class_names(origin)
+    if names is not None and names != data.class_names:
+        raise RequestError(
+            f"{flag}: that run has other classes ({len(names)}, the first {names[0]!r}) than the "
+            f"data ({data.num_classes}, the first {data.class_names[0]!r})"
+        )
+    history = origin.history()
+    best = best_row(history)
+    try:
+        if which == "best" and best is None:
+            raise RequestError(f"{flag}: has no best weights yet; {path}@latest takes the last")
+        if which != "latest" and best is not None:
+            best_folder = files.join(origin.checkpoints, "best")
+            checkpoints_lib.restore_best_weights(best_folder, state.classifier, int(best["epoch"]))
+        if which == "latest":
+            checkpoints_lib.restore_latest_weights(
+                files.join(origin.checkpoints, "latest"), state.classifier
+            )
+        if which == "state":
+            if best is not None:
+                checkpoints.save_best(int(best["epoch"]))
+            if not Checkpoints(origin.checkpoints, state).restore_latest():
+                raise RequestError(f"{flag}: has no checkpoint yet")
+    except RunError as error:
+        raise RequestError(f"{flag}: {error}") from error
+    checkpoints.save_latest()
+    epoch = int(best["epoch"]) if which == "best" else len(history)
+    folder.write_json(ORIGIN, {"run": path, "taken": which, "epoch": epoch})
+    terminal.note(f"Begins with the {which} of {path}, after epoch {epoch}.")
+
+
+def class_names(folder: RunFolder) -> tuple[str, ...] | None:
+    """Returns the classes that a run was trained on; None if it was made by version 0.1."""
+    return tuple(folder.read_json(DATA)["class_names"]) if folder.has(DATA) else None
+
+
 def open_trained(
-    folder: RunFolder, given: Spec, splits: tuple[str, ...], *, must_have_ended: bool = False
+    folder: RunFolder,
+    output: RunFolder,
+    given: Spec,
+    options: ResultsOptions,
+    splits: tuple[str, ...],
+    *,
+    must_have_ended: bool = False,
 ) -> Trained:
     """Opens a run for evaluation; devices, place of the data, batch and precision may be others.
 
     Args:
         folder: of the run.
+        output: for the results.
         given: the flags of the run, but for those that were given otherwise.
+        options: which weights to take.
         splits: names of those to read.
         must_have_ended: refuse a run whose training has not.
 
     Raises:
-        RequestError: another flag differs, or the run has no best checkpoint.
+        RequestError: another flag differs, or the run has no such weights.
     """
     begun_spec, begun = folder.read_specs()
     if must_have_ended:
@@ -56,17 +150,29 @@ def open_trained(
     if given.devices.precision == "auto":
         given = given.changed(precision=begun.arithmetic)
     recipe = Recipe.on(choose_devices(given.devices), given)
-    data = recipe.load_data(splits)
-    list_bad_records(folder, recipe, data, as_begun=False)
-    empty = dataclasses.replace(given, model=dataclasses.replace(given.model, weights="none"))
-    with recipe.strategy.scope():  # the checkpoint fills every weight
-        classifier = Recipe(empty, recipe.devices, recipe.resolved).classifier(data.num_classes)
-    if not restore_best_weights(files.join(folder.checkpoints, "best"), classifier):
-        raise RequestError(
-            f"--run_dir={folder.path}: has no best checkpoint: only epochs of fine-tuning make "
-            "one. scripts/train.py continues a run that is not finished"
+    names = class_names(folder)
+    if names is None:
+        logging.warning(
+            "%s: made by an earlier version, which did not keep the names of its classes; those of "
+            "the data are taken",
+            folder.path,
         )
-    return Trained(folder, data, Feed(recipe, data.splits), classifier)
+    data = recipe.load_data(splits, names)
+    list_bad_records(output, recipe, data, as_begun=False)
+    with recipe.strategy.scope():
+        classifier = without_initial_weights(recipe).classifier(data.num_classes)
+    if options.checkpoint == "latest":
+        latest = files.join(folder.checkpoints, "latest")
+        checkpoints_lib.restore_latest_weights(latest, classifier)
+    elif best := best_row(folder.history()):
+        best_folder = files.join(folder.checkpoints, "best")
+        checkpoints_lib.restore_best_weights(best_folder, classifier, int(best["epoch"]))
+    else:
+        raise RequestError(
+            f"--run_dir={folder.path}: has no best weights yet, as no epoch of fine-tuning has "
+            "ended well; scripts/train.py continues it, --checkpoint=latest takes the last weights"
+        )
+    return Trained(folder, output, data, Feed(recipe, data.splits), classifier)
 
 
 def list_bad_records(folder: RunFolder, recipe: Recipe, data: Data, *, as_begun: bool) -> None:
@@ -86,10 +192,10 @@ def list_bad_records(folder: RunFolder, recipe: Recipe, data: Data, *, as_begun:
 
 def _check_ended(folder: RunFolder, spec: Spec) -> None:
     """Raises RequestError if training has not ended: scores say of a run that it is finished."""
-    history = folder.read_table(HISTORY).to_dict("records")
-    if not finished(spec.schedule, spec.training, history):
+    history = folder.history()
+    if not folder.is_scored() and not finished(spec.schedule, spec.training, history):
         raise RequestError(
             f"--run_dir={folder.path}: its training has not ended ({len(history)} of at most "
             f"{spec.schedule.total_epochs} epochs are done); scripts/train.py with the same flags "
-            "continues the run, and scores it at its end"
+            "continues the run, and with --finish ends it now; both score it"
         )

@@ -20,6 +20,23 @@ class RunOptions(Options):
         free=True,
     )
     overwrite: bool = knob(False, "Delete an existing run in --run_dir and begin anew.", free=True)
+    from_run: str = knob(
+        "",
+        "Begin with the weights of another run: RUN (its best ones), RUN@latest (its last ones), "
+        "or RUN@state (also its optimizer, history and step). The new run keeps them; empty: by "
+        "--weights.",
+    )
+    finish: bool = knob(
+        False, "End the training of the run now: score it with the best weights so far.", free=True
+    )
+    max_hours: float = knob(
+        0.0,
+        "End training in time, so that this command is done with its scores after so long; the "
+        "same command without it goes on. 0: no limit.",
+        unit="hours",
+        least=0,
+        free=True,
+    )
     checkpoint_every_steps: int = knob(
         0,
         "Also save every so many steps within an epoch; 0: not by steps.",
@@ -59,6 +76,11 @@ class RunOptions(Options):
 
     def contradictions(self) -> Iterator[str]:
         """See `Options`."""
+        _, which = self.origin
+        if which not in ("best", "latest", "state"):
+            yield f"--from_run={self.from_run}: expected RUN, RUN@best, RUN@latest or RUN@state"
+        if self.finish and self.overwrite:
+            yield "--finish and --overwrite: a run that begins anew has nothing to finish"
         steps = self.profiled_steps
         if self.profile_steps and not (steps and steps[0] < steps[1]):
             yield (
@@ -67,7 +89,33 @@ class RunOptions(Options):
             )
 
     @property
+    def origin(self) -> tuple[str, str]:
+        """The folder of `--from_run`, and what is taken of it: `best`, `latest` or `state`."""
+        folder, at, which = self.from_run.rpartition("@")
+        if not at or "/" in which:
+            return self.from_run, "best"
+        return folder, which
+
+    @property
     def profiled_steps(self) -> tuple[int, int] | None:
         """The two numbers of `--profile_steps`, or None."""
         match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", self.profile_steps)
         return (int(match[1]), int(match[2])) if match else None
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultsOptions(Options):
+    """Which weights of a run to take, and where results go."""
+
+    topic: ClassVar[str] = "Results"
+
+    checkpoint: str = knob(
+        "best",
+        "Weights to take: of the best epoch by --monitor, or the last ones.",
+        choices=("best", "latest"),
+    )
+    output_dir: str = knob(
+        "",
+        "Folder for the results; empty: that of the run. For a run in a folder that cannot be "
+        "written, or to keep the results that are there.",
+    )

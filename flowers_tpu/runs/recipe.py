@@ -10,41 +10,18 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
-from flowers_tpu.data import check, classes, records, shards, splits
-from flowers_tpu.data.splits import Split
-from flowers_tpu.evaluation import submission
-from flowers_tpu.example_data import example
+from flowers_tpu.data import check, records
 from flowers_tpu.models.classifier import Classifier, build_classifier
+from flowers_tpu.runs import data as data_lib
+from flowers_tpu.runs.data import Data
 from flowers_tpu.runs.spec import Resolved, Spec, resolve
-from flowers_tpu.system import files, terminal
 from flowers_tpu.system.devices import Devices, Facts, choose_devices
 from flowers_tpu.system.errors import RequestError
 from flowers_tpu.training import losses, metrics, optimizers, schedule
 from flowers_tpu.training.plan import Plan
 from flowers_tpu.training.state import Progress, TrainState, step_counter
 from flowers_tpu.training.steps import Objective
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """A data set, read and checked.
-
-    Attributes:
-        folder: holds `train/`, `val/` and `test/`.
-        class_names: by label.
-        splits: by name.
-    """
-
-    folder: str
-    class_names: tuple[str, ...]
-    splits: dict[str, Split]
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes."""
-        return len(self.class_names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,37 +68,16 @@ class Recipe:
         return self.resolved.photos_per_step // self.facts.replicas
 
     def data_folder(self) -> str:
-        """Returns the folder that holds the splits, drawing the example if that is asked for."""
-        options = self.spec.data
-        if options.data_dir == "example":
-            return example.example_data_dir(options.image_size)
-        return shards.data_folder(options.data_dir, options.image_size)
+        """Returns the folder that holds the splits; see `data.folder_of`."""
+        return data_lib.folder_of(self.spec.data)
 
-    def class_names(self, folder: str) -> tuple[str, ...]:
-        """Returns the names of the classes of a data set, by label."""
-        if self.spec.data.classes:
-            return classes.read_classes(self.spec.data.classes)
-        path = files.join(folder, "classes.txt")
-        return classes.read_classes(path) if tf.io.gfile.exists(path) else classes.FLOWERS
-
-    def load_data(self, names: tuple[str, ...] = records.SPLITS) -> Data:
-        """Finds and checks a data set, or some of its splits."""
-        options, folder = self.spec.data, self.data_folder()
-        class_names = self.class_names(folder)
-        read = functools.partial(
-            splits.read_split,
-            folder,
-            image_size=options.image_size,
-            num_classes=len(class_names),
-            bad_records=options.bad_records,
-        )
-        data = Data(folder, class_names, {name: read(name) for name in names})
-        for split in data.splits.values():
-            if split.left_out:
-                terminal.say(f"{split.name}: {split.left_out:,} bad records are left out")
-        if "test" in names:
-            _check_test_ids(data)
-        return data
+    def load_data(
+        self,
+        names: tuple[str, ...] = records.SPLITS,
+        trained_names: tuple[str, ...] | None = None,
+    ) -> Data:
+        """Finds and checks the data set, or some of its splits; see `data.load`."""
+        return data_lib.load(self.spec.data, names, trained_names)
 
     def naming_bad_records(self, data: Data) -> contextlib.AbstractContextManager[None]:
         """Turns the error of a photo that cannot be decoded into one that says which it is."""
@@ -133,8 +89,15 @@ class Recipe:
         """Works out every number of a run on a data set.
 
         Raises:
-            RequestError: there are fewer training photos than a global batch has.
+            RequestError: there are fewer training photos than a global batch has, or there is
+                only one class.
         """
+        if data.num_classes < 2:
+            raise RequestError(
+                f"--data_dir={self.spec.data.data_dir}: has one class only, "
+                f"{data.class_names[0]!r}: there is nothing to tell apart. If it is the name of a "
+                "folder of folders, convert from one level below"
+            )
         split, batch = data.splits["train"], self.resolved.photos_per_step
         steps_per_epoch = split.size // batch
         if not steps_per_epoch:
@@ -188,13 +151,3 @@ class Recipe:
                 step=step,
                 progress=Progress(metrics.empty(plan.num_classes)),
             )
-
-
-def _check_test_ids(data: Data) -> None:
-    """Compares the ids of the test photos with those that a submission must have."""
-    try:
-        submission.check_ids(data.folder, data.splits["test"].ids)
-    except RequestError as error:
-        if not data.splits["test"].left_out:
-            raise
-        logging.warning("%s; without the records left out the submission is incomplete", error)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 from absl import logging
 
 from flowers_tpu.data import records
@@ -23,7 +22,7 @@ from flowers_tpu.runs.folder import (
     RunFolder,
     predictions_file,
 )
-from flowers_tpu.runs.opening import EVALUATION_FLAGS
+from flowers_tpu.runs.opening import EVALUATION_FLAGS, class_names
 from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.runs.spec import FIELDS, Spec
 from flowers_tpu.system import files, terminal
@@ -37,6 +36,7 @@ _PLOTS = "plots"
 def report(
     recipe: Recipe,
     folder: RunFolder,
+    output: RunFolder,
     splits: Mapping[str, Split],
     signals: Signals,
 ) -> None:
@@ -47,17 +47,18 @@ def report(
     Args:
         recipe: with the data that were scored.
         folder: of the run that was scored.
+        output: where its results are, and the report goes.
         splits: those that are read already.
         signals: looked at between pictures.
 
     Raises:
         StoppedError: a signal came; the same command draws it.
     """
-    _remove_report(folder)  # it tells of scores before these
+    _remove_report(output)  # it tells of scores before these
     if not recipe.spec.run.report:
         return
     try:
-        write_report(recipe, folder, _read_lacking(recipe, splits), signals)
+        write_report(recipe, folder, output, _read_lacking(folder, recipe, splits), signals)
     except StoppedError:
         raise
     except Exception as error:
@@ -72,6 +73,7 @@ def report(
 def write_report(
     recipe: Recipe,
     folder: RunFolder,
+    output: RunFolder,
     splits: Mapping[str, Split],
     signals: Signals,
 ) -> None:
@@ -80,34 +82,41 @@ def write_report(
     Args:
         recipe: with the data that were scored.
         folder: of the run that was scored.
+        output: where its results are, and the report goes.
         splits: those of the data; training and validation, at least.
         signals: looked at between pictures.
     """
-    page = make_page(recipe, folder, splits)
-    tf.io.gfile.makedirs(folder.file(_PLOTS))
+    page = make_page(recipe, folder, output, splits)
+    files.make_dirs(output.file(_PLOTS))
     with terminal.bar(len(page.pictures), "drawing", "pictures") as bar:
         for picture in page.pictures:
-            files.write_atomically(folder.file(_PLOTS, f"{picture.name}.png"), picture.png)
+            files.write_atomically(output.file(_PLOTS, f"{picture.name}.png"), picture.png)
             bar.update()
             signals.check()
     is_one_file = recipe.spec.run.report_images == "embedded"
     address = embedded if is_one_file else lambda p: f"{_PLOTS}/{p.name}.png"
-    files.write_atomically(folder.file(REPORT), render(page, address))
-    terminal.say(f"report: {folder.file(REPORT)} ({len(page.pictures)} pictures, also in {_PLOTS}/)")
+    files.write_atomically(output.file(REPORT), render(page, address))
+    terminal.say(
+        f"report: {output.file(REPORT)} ({len(page.pictures)} pictures, also in {_PLOTS}/)"
+    )
 
 
-def make_page(recipe: Recipe, folder: RunFolder, splits: Mapping[str, Split]) -> Page:
+def make_page(
+    recipe: Recipe, folder: RunFolder, output: RunFolder, splits: Mapping[str, Split]
+) -> Page:
     """Reads a scored run, and the photos to be shown, and puts its report together.
 
     See `write_report`.
     """
     spec = recipe.spec
     trained, begun = folder.read_specs()
-    history, scores = folder.read_table(HISTORY), folder.read_json(SCORES)
+    history, scores = folder.read_table(HISTORY), output.read_json(SCORES)
     labeled = list(reversed(records.LABELED_SPLITS))  # validation is what counts
-    matrices = {split: _read_matrix(folder, split) for split in labeled}
-    known = {split: _read_predictions(folder, splits[split]) for split in labeled}
-    tables = known | (_read_test(folder, splits) if spec.data.data_dir == trained.data.data_dir else {})
+    matrices = {split: _read_matrix(output, split) for split in labeled}
+    known = {split: _read_predictions(output, splits[split]) for split in labeled}
+    tables = known | (
+        _read_test(output, splits) if spec.data.data_dir == trained.data.data_dir else {}
+    )
     chosen = report_sections.chosen(matrices, tables, spec.training.seed)
     album = {
         split: dict(zip(numbers, photos.read_photos(splits[split], numbers), strict=True))
@@ -127,7 +136,7 @@ def make_page(recipe: Recipe, folder: RunFolder, splits: Mapping[str, Split]) ->
                 folder.read_json(ENVIRONMENT),
             ),
             report_sections.training(history),
-            report_sections.classes({split: _read_classes(folder, split) for split in labeled}),
+            report_sections.classes({split: _read_classes(output, split) for split in labeled}),
             report_sections.confusions(matrices),
             report_sections.confused_pairs(matrices, known, album),
             report_sections.prediction_sheets(tables, album, spec.training.seed),
@@ -141,13 +150,15 @@ def run_name(path: str) -> str:
     return os.path.basename(path.rstrip("/")) or path
 
 
-def _read_lacking(recipe: Recipe, splits: Mapping[str, Split]) -> dict[str, Split]:
+def _read_lacking(
+    folder: RunFolder, recipe: Recipe, splits: Mapping[str, Split]
+) -> dict[str, Split]:
     """Adds the splits that are not read yet; the test split may be missing."""
     found = dict(splits)
     for name in records.SPLITS:
         try:
             if name not in found:
-                found |= recipe.load_data((name,)).splits
+                found |= recipe.load_data((name,), class_names(folder)).splits
         except RequestError as error:
             if name in records.LABELED_SPLITS:
                 raise
@@ -158,14 +169,14 @@ def _read_lacking(recipe: Recipe, splits: Mapping[str, Split]) -> dict[str, Spli
 def _remove_report(folder: RunFolder) -> None:
     """Removes the page, then what may have been drawn for it; files of others stay."""
     if folder.has(REPORT):
-        tf.io.gfile.remove(folder.file(REPORT))
-    if not tf.io.gfile.isdir(folder.file(_PLOTS)):
+        files.remove(folder.file(REPORT))
+    if not files.is_dir(folder.file(_PLOTS)):
         return
-    for name in tf.io.gfile.listdir(folder.file(_PLOTS)):
+    for name in files.list_dir(folder.file(_PLOTS)):
         if report_sections.PICTURE_FILES.fullmatch(name):
-            tf.io.gfile.remove(folder.file(_PLOTS, name))
-    if not tf.io.gfile.listdir(folder.file(_PLOTS)):
-        tf.io.gfile.rmtree(folder.file(_PLOTS))
+            files.remove(folder.file(_PLOTS, name))
+    if not files.list_dir(folder.file(_PLOTS)):
+        files.remove_tree(folder.file(_PLOTS))
 
 
 def _summary(spec: Spec, trained: Spec, history: pd.DataFrame, num_classes: int) -> str:

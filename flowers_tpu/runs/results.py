@@ -13,7 +13,7 @@ from flowers_tpu.data.source import Source
 from flowers_tpu.data.splits import Split
 from flowers_tpu.evaluation import predictions, scores, submission
 from flowers_tpu.models.classifier import Classifier
-from flowers_tpu.runs.feed import Feed, iterate
+from flowers_tpu.runs.feed import Feed
 from flowers_tpu.runs.folder import SUBMISSION, RunFolder, predictions_file
 from flowers_tpu.runs.recipe import Data
 from flowers_tpu.system import terminal
@@ -27,12 +27,14 @@ class Trained:
 
     Attributes:
         folder: of the run.
+        output: where results go: that of the run, or another.
         data: the splits that are needed.
         feed: gives their batches.
         classifier: the model.
     """
 
     folder: RunFolder
+    output: RunFolder
     data: Data
     feed: Feed
     classifier: Classifier
@@ -61,9 +63,7 @@ class Trained:
         return np.concatenate(list(self._batches_of_logits(source, source.split.size)))
 
     def _batches_of_logits(self, photos: Split | Source, count: int) -> Iterator[np.ndarray]:
-        return predictions.predict(
-            self.predict_step, iterate(self.feed.eval_batches(photos)), count
-        )
+        return predictions.predict(self.predict_step, iter(self.feed.eval_batches(photos)), count)
 
 
 def score_splits(trained: Trained, signals: Signals) -> dict[str, dict[str, float]]:
@@ -78,12 +78,12 @@ def score_splits(trained: Trained, signals: Signals) -> dict[str, dict[str, floa
             result[name]["left_out"] = split.left_out
         names = trained.data.class_names
         report = scores.classification_report(split.labels, predicted, names)
-        trained.folder.write_table(f"classification_report_{name}.csv", report, index=True)
+        trained.output.write_table(f"classification_report_{name}.csv", report, index=True)
         matrix = scores.confusion_matrix(split.labels, predicted, len(names))
         frame = pd.DataFrame(matrix, index=pd.Index(names, name="true class"), columns=names)
-        trained.folder.write_table(f"confusion_{name}.csv", frame, index=True)
+        trained.output.write_table(f"confusion_{name}.csv", frame, index=True)
         table = predictions.table(split.ids, logits, split.labels, names)
-        trained.folder.write_table(predictions_file(name), table)
+        trained.output.write_table(predictions_file(name), table)
     return result
 
 
@@ -92,9 +92,7 @@ def predict_test(trained: Trained, signals: Signals) -> None:
     split = trained.data.splits["test"]
     logits = trained.logits(split, signals)
     table = predictions.table(split.ids, logits, None, trained.data.class_names)
-    trained.folder.write_table(predictions_file("test"), table)
-    trained.folder.write_table(SUBMISSION, submission.submission(table))
+    trained.output.write_table(predictions_file("test"), table)
+    trained.output.write_table(SUBMISSION, submission.submission(table))
     lacking = f", lacks the {split.left_out:,} photos left out" if split.left_out else ""
-    terminal.say(
-        f"submission: {trained.folder.file(SUBMISSION)} ({split.size:,} rows{lacking})"
-    )
+    terminal.say(f"submission: {trained.output.file(SUBMISSION)} ({split.size:,} rows{lacking})")

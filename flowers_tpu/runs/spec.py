@@ -12,7 +12,11 @@ from flowers_tpu.runs.options import RunOptions
 from flowers_tpu.system.errors import RequestError
 from flowers_tpu.system.facts import Facts
 from flowers_tpu.system.options import DeviceOptions
-from flowers_tpu.training.options import ScheduleOptions, TrainingOptions
+from flowers_tpu.training.options import (
+    INDEPENDENT_OF_EPOCHS,
+    ScheduleOptions,
+    TrainingOptions,
+)
 
 PARTS: dict[str, type[Options]] = {
     "devices": DeviceOptions,
@@ -61,11 +65,10 @@ class Spec:
     def differing(self, other: "Spec") -> list[str]:
         """Returns the names of the flags that differ and on which the results of a run depend."""
         mine, others = self.flat(), other.flat()
-        return [
-            name
-            for name, field in FIELDS.items()
-            if not field.metadata["free"] and mine[name] != others[name]
-        ]
+        free = {name for name, field in FIELDS.items() if field.metadata["free"]}
+        if {self.schedule.lr_schedule, other.schedule.lr_schedule} <= set(INDEPENDENT_OF_EPOCHS):
+            free.add("epochs")
+        return [name for name in FIELDS if name not in free and mine[name] != others[name]]
 
     def exactly(self, resolved: "Resolved") -> "Spec":
         """Returns the same with nothing left open."""
@@ -79,12 +82,8 @@ class Spec:
         """Returns a flagfile that gives exactly this run, for `flags.txt`."""
         lines = []
         for name, value in self.flat().items():
-            if name == "overwrite":
-                continue  # deleting the run again is no part of it
             is_switch = FIELDS[name].type is bool
-            lines.append(
-                f"--{'' if value else 'no'}{name}" if is_switch else f"--{name}={value}"
-            )
+            lines.append(f"--{'' if value else 'no'}{name}" if is_switch else f"--{name}={value}")
         return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,6 @@ import tensorflow as tf
 from absl import logging
 from tensorflow.python.client import device_lib
 
-from flowers_tpu.system import stderr
 from flowers_tpu.system.errors import RequestError, first_line
 from flowers_tpu.system.facts import Facts, Listed, facts_of
 from flowers_tpu.system.options import DeviceOptions
@@ -41,11 +40,10 @@ def choose_devices(options: DeviceOptions) -> Devices:
     """
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
-    with stderr.without_chatter():
-        _refuse_several_workers()
-        if options.replicas:
-            _split_cpu(options.replicas)
-        return _tpu(options) if options.tpu else _without_tpu(options.replicas)
+    _refuse_several_workers()
+    if options.replicas:
+        _split_cpu(options.replicas)
+    return _tpu(options) if options.tpu else _without_tpu(options.replicas)
 
 
 def one_cpu_replica(facts: Facts | None = None) -> Devices:

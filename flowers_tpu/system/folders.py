@@ -20,6 +20,10 @@ from flowers_tpu.system.errors import RequestError
 LOCK = "lock"
 
 
+class UnwritableError(RequestError):
+    """Nothing can be written to a folder."""
+
+
 class Owner(NamedTuple):
     """What makes folders of a kind.
 
@@ -36,16 +40,17 @@ class Owner(NamedTuple):
 
 RUN = Owner("run", "config.json", frozenset({"flags.txt", "environment.json", LOCK}))
 EXPLORATION = Owner("exploration", "summary.json")
+RESULTS = Owner("folder of a run's results", "results.json")
 DATA_SET = Owner("data set of scripts/make_tfrecords.py", "conversion.json")
 DRAWN_FLOWERS = Owner("drawn flowers", "drawn_flowers.json")
 BENCHMARK = Owner("benchmark", "benchmark.json")
 TPU_CHECK = Owner("TPU check", "tpu_check.json")
-OWNERS = (RUN, EXPLORATION, DATA_SET, DRAWN_FLOWERS, BENCHMARK, TPU_CHECK)
+OWNERS = (RUN, EXPLORATION, RESULTS, DATA_SET, DRAWN_FLOWERS, BENCHMARK, TPU_CHECK)
 
 
 def belongs_to(path: str, owner: Owner) -> bool:
     """Returns whether a folder is of this kind."""
-    return tf.io.gfile.exists(files.join(path, owner.marker))
+    return files.exists(files.join(path, owner.marker))
 
 
 def check_usable(path: str, flag: str, owner: Owner) -> None:
@@ -59,13 +64,13 @@ def check_usable(path: str, flag: str, owner: Owner) -> None:
     Raises:
         RequestError: it is a file, or holds anything else.
     """
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         return
-    if not tf.io.gfile.isdir(path):
+    if not files.is_dir(path):
         raise RequestError(f"--{flag}={path}: is a file, not a folder; choose a folder")
     if belongs_to(path, owner):
         return
-    others = sorted(set(map(_bare, tf.io.gfile.listdir(path))) - owner.early)
+    others = sorted(set(files.list_dir(path)) - owner.early)
     if not others:
         return
     for other in OWNERS:
@@ -83,7 +88,7 @@ def make(path: str, flag: str) -> None:
         RequestError: it cannot be made.
     """
     try:
-        tf.io.gfile.makedirs(path)
+        files.make_dirs(path)
     except (tf.errors.OpError, OSError) as error:
         reason = getattr(error, "message", error)
         raise RequestError(f"--{flag}={path}: cannot be made ({reason})") from error
@@ -127,7 +132,7 @@ def _take(path: str, flag: str, wait: bool) -> TextIO:
         except FileNotFoundError:
             continue  # another process has just removed the empty folder
         except OSError as error:
-            raise RequestError(f"--{flag}={path}: cannot be written ({error})") from error
+            raise UnwritableError(f"--{flag}={path}: cannot be written ({error})") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
@@ -161,8 +166,3 @@ def _holds_nothing_else(path: str) -> bool:
         return os.listdir(path) == [LOCK]
     except OSError:
         return False
-
-
-def _bare(name: str) -> str:
-    """The name of an entry; on `gs://` those of folders end in a slash."""
-    return name.rstrip("/")

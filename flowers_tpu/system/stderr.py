@@ -2,15 +2,16 @@
 
 Newer TensorFlow writes some lines to file descriptor 2 before any setting of the log level is
 heard, reports the CUDA parts of its own wheel as errors on machines without a GPU, and warns of
-what its own distributed iterators are made of.
+what its own distributed iterators are made of, and of ending them.
 """
 
 import contextlib
 import os
 import re
+import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
+from typing import TextIO
 
 _CHATTER = re.compile(
     rb"All log messages before absl::InitializeLog"
@@ -28,23 +29,57 @@ _CHATTER = re.compile(
     rb"|Compiled cluster using XLA!"
     rb"|SetPriority unimplemented for this stream"
     rb"|Input of GeneratorDatasetOp::Dataset will not be optimized"
+    rb"|Optimization loop failed: CANCELLED"
 )
+
+
+# What passes the lines on. A process of its own, so that the last words before an abort, which ends
+# all threads at once, are passed on too; it ends with the one that writes to it.
+_FILTER = """
+import re, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(number, signal.SIG_IGN)
+chatter = re.compile(sys.argv[1].encode())
+for line in sys.stdin.buffer:
+    if not chatter.search(line):
+        sys.stderr.buffer.write(line)
+        sys.stderr.buffer.flush()
+"""
+
+
+_SECONDS_TO_END = 5.0  # a process that was started meanwhile may hold the pipe open for longer
 
 
 @contextlib.contextmanager
 def without_chatter() -> Iterator[None]:
-    """Holds back what is written to standard error inside, then writes all but the chatter."""
+    """Leaves chatter out of what is written to file descriptor 2; the rest passes at once.
+
+    Python's own `sys.stderr` goes to the terminal as ever: bars move, and lines keep their order.
+    """
     sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            held.seek(0)
-            for line in held:
-                if not _CHATTER.search(line):
-                    os.write(2, line)
+    terminal, own = os.dup(2), sys.stderr
+    passing_on = subprocess.Popen(
+        [sys.executable, "-ESs", "-c", _FILTER, _CHATTER.pattern.decode()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    os.dup2(passing_on.stdin.fileno(), 2)
+    if _writes_to_descriptor_2(own):
+        sys.stderr = os.fdopen(terminal, "w", buffering=1, errors="backslashreplace", closefd=False)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = own
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        passing_on.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            passing_on.wait(_SECONDS_TO_END)
+
+
+def _writes_to_descriptor_2(file: TextIO) -> bool:
+    try:
+        return file.fileno() == 2
+    except (OSError, ValueError):
+        return False

@@ -4,7 +4,10 @@ In a terminal there is a bar, in a notebook a widget, and where standard error i
 a plain line from time to time. `--verbosity=-2` leaves only results and errors.
 """
 
+import contextlib
+import errno
 import io
+import os
 import sys
 import time
 from logging import WARNING, LogRecord
@@ -62,8 +65,21 @@ def bar(total: int, description: str, unit: str = "photos", initial: int = 0) ->
 def say(text: str = "", file: TextIO | None = None) -> None:
     """Prints a line without breaking a bar, to standard output where no file is given."""
     file = file or sys.stdout
-    tqdm.write(text, file=file)
-    file.flush()
+    try:
+        tqdm.write(text, file=file)
+        file.flush()
+    except (BrokenPipeError, ValueError):
+        _stop_writing_to(file)
+    except OSError as error:
+        if error.errno != errno.EIO:  # of a terminal that is gone
+            raise
+        _stop_writing_to(file)
+
+
+def _stop_writing_to(file: TextIO) -> None:
+    """Goes on without somebody who has stopped to read, as `head` does."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
 def note(text: str) -> None:

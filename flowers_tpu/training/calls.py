@@ -23,12 +23,12 @@ class Decision(NamedTuple):
     Attributes:
         steps: of the next call, at most.
         save: whether to save now.
-        stop: whether to stop now.
+        stop: why to stop now: `signal` or `time`; '' to go on.
     """
 
     steps: int
     save: bool = False
-    stop: bool = False
+    stop: str = ""
 
 
 class Boundary(Protocol):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from flowers_tpu.training.metrics import Scores
 
@@ -27,6 +27,7 @@ class Row(TypedDict):
     val_top5_accuracy: float
     val_macro_f1: float
     skipped_steps: int  # whose update was left out
+    kept: bool  # whether its weights were kept, as it was better than all before
 
 
 def make_row(
@@ -39,7 +40,7 @@ def make_row(
     val: Scores,
     skipped: Sequence[int],
 ) -> Row:
-    """Returns the row of an epoch that has ended.
+    """Returns the row of an epoch that has ended; whether it is kept is not decided yet.
 
     Args:
         epoch: counted from 0.
@@ -59,17 +60,45 @@ def make_row(
         **train,
         **{f"val_{name}": value for name, value in val.items()},
         "skipped_steps": sum(begin <= step < end for step in skipped),
+        "kept": False,
     }
 
 
-def best_epoch(rows: Sequence[Row]) -> int | None:
-    """Returns the index of the lowest validation loss, the first of equals; None without any."""
-    losses = [row["val_loss"] for row in rows]
-    finite = [index for index, loss in enumerate(losses) if math.isfinite(loss)]
-    return min(finite, key=losses.__getitem__, default=None)
+def is_better(row: Row, best: Row | None, monitor: str) -> bool:
+    """Returns whether an epoch is better than the best one so far; of equals the earlier is.
+
+    Args:
+        row: of the epoch.
+        best: of the best one; None if there is none.
+        monitor: what is watched: `val_macro_f1`, `val_accuracy` or `val_loss`.
+    """
+    sign = -1 if monitor == "val_loss" else 1
+    if not math.isfinite(row[monitor]):
+        return False
+    return best is None or sign * row[monitor] > sign * best[monitor]
+
+
+def best_row(rows: Sequence[Row]) -> Row | None:
+    """Returns the row of the epoch whose weights are kept as the best ones, or None.
+
+    It is the last one that was better than the best before it. So it is the one that was saved,
+    also if something else was watched in the meantime.
+    """
+    return next((row for row in reversed(rows) if row["kept"]), None)
 
 
 def should_stop(rows: Sequence[Row], patience: int) -> bool:
     """Returns whether the last `patience` epochs all brought nothing better; 0: never."""
-    best = best_epoch(rows)
-    return bool(patience) and len(rows) - (0 if best is None else best + 1) >= patience
+    best = best_row(rows)
+    since = len(rows) if best is None else len(rows) - rows.index(best) - 1
+    return bool(patience) and since >= patience
+
+
+def of_version_0_1(rows: list[dict[str, Any]]) -> list[Row]:
+    """Returns the rows of a run of version 0.1, which kept the epoch of the lowest loss."""
+    best: Row | None = None
+    for row in rows:
+        if "kept" not in row:
+            row["kept"] = row["stage"] == "finetune" and is_better(row, best, "val_loss")
+        best = row if row["kept"] else best
+    return rows

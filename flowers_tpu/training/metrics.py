@@ -37,9 +37,8 @@ def outcomes(
 ) -> tf.Tensor:
     """Returns what became of each example of a batch: `[batch, COLUMNS]` float32.
 
-    `top5` is 1 where fewer than five classes have a larger logit than the true one; it may be 0
-    where a logit is not finite, and is where that is the true class's. Class numbers are exact in
-    float32, up to 2^24 of them.
+    `top5` is 1 if fewer than five classes have a larger logit than the true one, and all logits of
+    the example are finite. Class numbers are exact in float32, up to 2^24 of them.
 
     Args:
         logits: `[batch, classes]` float32.
@@ -48,7 +47,8 @@ def outcomes(
         losses: `[batch]` float32.
     """
     predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
-    top5 = tf.math.in_top_k(labels, logits, TOP_K)
+    finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1)
+    top5 = tf.math.in_top_k(labels, logits, TOP_K) & finite
     columns = (labels, predicted, top5, weights, losses)
     return tf.stack([tf.cast(column, tf.float32) for column in columns], axis=-1)
 

@@ -6,6 +6,9 @@ from typing import ClassVar
 
 from flowers_tpu.options import Options, knob
 
+# Schedules in which the rate of a step is the same however many epochs follow.
+INDEPENDENT_OF_EPOCHS = ("ramp_decay", "constant")
+
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleOptions(Options):
@@ -19,7 +22,13 @@ class ScheduleOptions(Options):
     warmup_learning_rate: float = knob(
         0.0001, "Rate of the warm-up for a global batch of 16; scaled linearly with it.", least=0
     )
-    epochs: int = knob(20, "Most epochs of fine-tuning all layers.", unit="epochs", least=0)
+    epochs: int = knob(
+        20,
+        "Most epochs of fine-tuning all layers. May change on the same run with a schedule that "
+        "does not depend on it: ramp_decay or constant.",
+        unit="epochs",
+        least=0,
+    )
     learning_rate: float = knob(
         3e-05, "Peak rate of fine-tuning for a global batch of 16; scaled linearly.", least=0
     )
@@ -87,12 +96,20 @@ class TrainingOptions(Options):
         "What to do if loss or gradients of a step are not finite: stop, or skip its update. With "
         "skip each update waits until its gradients are known to be finite.",
         choices=("stop", "skip"),
+        free=True,
+    )
+    monitor: str = knob(
+        "val_macro_f1",
+        "What tells which epoch is best, whose weights are kept, and when to stop early.",
+        choices=("val_macro_f1", "val_accuracy", "val_loss"),
+        free=True,
     )
     early_stopping_patience: int = knob(
         5,
-        "Epochs of fine-tuning without a better validation loss; 0: never stop.",
+        "Epochs of fine-tuning without a better value of --monitor; 0: never stop.",
         unit="epochs",
         least=0,
+        free=True,
     )
     steps_per_loop: int = knob(
         0,

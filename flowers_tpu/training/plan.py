@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from flowers_tpu.training.history import Row, best_epoch, should_stop
+from flowers_tpu.training.history import Row, best_row, is_better, should_stop
 from flowers_tpu.training.options import ScheduleOptions, TrainingOptions
 from flowers_tpu.training.steps import Objective
 
@@ -31,11 +31,15 @@ class Plan:
     rates: np.ndarray
     objective: Objective
 
-    def best_row(self, history: list[Row]) -> Row | None:
-        """Returns the row of the best epoch of fine-tuning, or None."""
-        rows = history[self.schedule.warmup_epochs :]
-        best = best_epoch(rows)
-        return None if best is None else rows[best]
+    def is_best(self, row: Row, history: list[Row]) -> bool:
+        """Returns whether an epoch is better than all before it of those that may be kept.
+
+        Args:
+            row: of the epoch.
+            history: before it.
+        """
+        may_be_kept = row["stage"] == "finetune" or not self.schedule.epochs
+        return may_be_kept and is_better(row, best_row(history), self.training.monitor)
 
     def finished(self, history: list[Row]) -> bool:
         """Returns whether all epochs are done, or fine-tuning has stopped improving."""

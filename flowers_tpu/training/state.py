@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowers_tpu.models.classifier import Classifier
+from flowers_tpu.training.history import Row, of_version_0_1
 from flowers_tpu.training.metrics import Sums
 from flowers_tpu.training.optimizers import Optimizer
 
@@ -21,7 +22,7 @@ class Progress(tf.train.experimental.PythonState):
     """
 
     def __init__(self, sums: Sums):
-        self.history: list[dict] = []
+        self.history: list[Row] = []
         self.skipped: list[int] = []
         self.sums = sums
 
@@ -33,7 +34,7 @@ class Progress(tf.train.experimental.PythonState):
     def deserialize(self, string_value: str) -> None:
         """Takes over what `serialize` gave."""
         values = json.loads(string_value)
-        self.history = values["history"]
+        self.history = of_version_0_1(values["history"])
         self.skipped = values["skipped"]
         self.sums = {name: np.asarray(value, np.float64) for name, value in values["sums"].items()}
 

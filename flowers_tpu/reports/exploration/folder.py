@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
-import tensorflow as tf
 
 from flowers_tpu.reports import style
 from flowers_tpu.system import files, folders, terminal
@@ -42,7 +41,7 @@ class ExplorationFolder:
     def check(self) -> None:
         """Raises RequestError where the folder holds anything but an exploration of this data."""
         folders.check_usable(self.path, "output_dir", folders.EXPLORATION)
-        if not tf.io.gfile.isdir(self.path) or not tf.io.gfile.listdir(self.path):
+        if not files.is_dir(self.path) or not files.list_dir(self.path):
             return
         earlier = self._earlier()
         if earlier is None:
@@ -69,7 +68,7 @@ class ExplorationFolder:
         if anew or self._earlier() is None:
             # So the folder is known as an exploration's even if this one is killed.
             self._write_summary(self.about)
-        tf.io.gfile.makedirs(files.join(self.path, _PLOTS))
+        files.make_dirs(files.join(self.path, _PLOTS))
         if anew:
             self._remove_earlier()
 
@@ -97,7 +96,7 @@ class ExplorationFolder:
     def _earlier(self) -> dict[str, Any] | None:
         """What an earlier exploration says its data are; None where there is none."""
         path = files.join(self.path, _SUMMARY)
-        if not tf.io.gfile.exists(path):
+        if not files.exists(path):
             return None
         try:
             said = json.loads(files.read_text(path))
@@ -109,11 +108,11 @@ class ExplorationFolder:
 
     def _remove_earlier(self) -> None:
         """Removes all that explorations write but the summary; files of others stay."""
-        plots = tf.io.gfile.listdir(files.join(self.path, _PLOTS))
+        plots = files.list_dir(files.join(self.path, _PLOTS))
         names = [*_TABLES, *(f"{_PLOTS}/{name}" for name in plots if _PICTURES.fullmatch(name))]
         for path in (files.join(self.path, name) for name in names):
-            if tf.io.gfile.exists(path):
-                tf.io.gfile.remove(path)
+            if files.exists(path):
+                files.remove(path)
 
     def _write_summary(self, values: dict[str, Any]) -> None:
         text = json.dumps(values, indent=2) + "\n"

@@ -1,0 +1,206 @@
+"""The loop of a run: for each epoch calls, validation, its row and saves; then watchers see it."""
+
+import math
+import time
+from collections.abc import Iterator
+
+import pandas as pd
+from absl import logging
+
+from flowers_tpu.monitor import console, tensorboard
+from flowers_tpu.monitor.pictures import Pictures
+from flowers_tpu.monitor.profile import Profile
+from flowers_tpu.monitor.watchers import Epoch, Watcher, Watchers
+from flowers_tpu.runs.boundary import EvaluationBoundary, TrainingBoundary
+from flowers_tpu.runs.feed import Feed
+from flowers_tpu.runs.folder import HISTORY, TIMING
+from flowers_tpu.runs.results import Trained
+from flowers_tpu.runs.spec import Spec
+from flowers_tpu.system.errors import RunError, StoppedError
+from flowers_tpu.training import calls, metrics, multistep
+from flowers_tpu.training.checkpoints import Checkpoints
+from flowers_tpu.training.history import Row, make_row
+from flowers_tpu.training.pacing import Pacer
+from flowers_tpu.training.plan import Plan
+from flowers_tpu.training.state import TrainState
+
+
+def fit(
+    trained: Trained,
+    plan: Plan,
+    state: TrainState,
+    checkpoints: Checkpoints,
+    boundary: TrainingBoundary,
+) -> None:
+    """Trains from where the state is until the plan ends, nothing improves, or the time is up.
+
+    Every epoch ends with a validation, a row of the history and a checkpoint. What a stop leaves is
+    a state between two steps; calling this again goes on from there.
+
+    Raises:
+        StoppedError: a signal came; the state is saved.
+        RunError: loss or gradients are not finite (and `--on_nan` says stop), or a validation's
+            loss; what is saved is sound.
+    """
+    feed, folder, history = trained.feed, trained.folder, state.progress.history
+    val, strategy = trained.data.splits["val"], feed.recipe.strategy
+    eval_steps = multistep.compile_eval_steps(strategy, state.classifier.model)
+    stage, iterator, val_batches, saved_step = None, None, None, int(state.step.numpy())
+    with Watchers(watchers(trained, plan, state)) as watching:
+        while not plan.finished(history):
+            epoch, begin = len(history), time.monotonic()
+            step = int(state.step.numpy())
+            if plan.schedule.stage(epoch) != stage:
+                stage, pacer = plan.schedule.stage(epoch), Pacer(plan.training.steps_per_loop)
+                train_steps = multistep.compile_train_steps(
+                    strategy, state, stage, plan.objective, feed.augment_on_device
+                )
+            if iterator is None and step < (epoch + 1) * plan.steps_per_epoch:
+                iterator = iter(feed.train_batches(step, len(plan.rates)))
+            for call in calls.train_epoch(train_steps, iterator, plan, state, boundary, pacer):
+                stop_or_skip(call, plan, feed, checkpoints, saved_step)
+                if call.decision.save:
+                    checkpoints.save_latest()
+                    saved_step = call.step
+                    boundary.saved()
+                watching.on_call(call)
+                if call.decision.stop == "signal":
+                    raise_stopped()
+                if call.decision.stop:
+                    return
+
+            trained_at = time.monotonic()
+            val_batches = val_batches or feed.eval_batches(feed.val_source)
+            for evaluated in calls.evaluate(
+                *(eval_steps, iter(val_batches), feed.eval_steps(val), plan.num_classes),
+                EvaluationBoundary(boundary.signals),
+            ):
+                if evaluated.decision.stop:
+                    checkpoints.save_latest()
+                    raise_stopped()
+                watching.on_validation(evaluated)
+            validated_at = time.monotonic()
+            photos = sum(split.size for split in trained.data.splits.values())
+            boundary.reserve_for_scores(photos, (validated_at - trained_at) / val.size)
+
+            row = make_row(
+                epoch=epoch,
+                stage=stage,
+                steps_per_epoch=plan.steps_per_epoch,
+                learning_rate=float(plan.rates[(epoch + 1) * plan.steps_per_epoch - 1]),
+                train=metrics.scores(state.progress.sums),
+                val=metrics.scores(evaluated.sums),
+                skipped=state.progress.skipped,
+            )
+            stop_if_not_finite(row, plan)
+            row["kept"] = plan.is_best(row, history)
+            history.append(row)
+            state.progress.sums = metrics.empty(plan.num_classes)
+            if row["kept"]:
+                checkpoints.save_best(epoch + 1)
+            checkpoints.save_latest()
+            saved_step = row["step"]
+            boundary.saved()
+            times = epoch_times(
+                *(epoch, trained_at - begin, validated_at - trained_at),
+                *((row["step"] - step) * plan.photos_per_step, val.size),
+            )
+            folder.write_table(HISTORY, pd.DataFrame(history))
+            timing = folder.read_table(TIMING)
+            folder.write_table(TIMING, pd.concat([timing, pd.DataFrame([times])]))
+            watching.on_epoch(
+                Epoch(
+                    *(history, times, evaluated.sums["confusion"], row["kept"]),
+                    plan.finished(history),
+                )
+            )
+    # A run that was killed between its last checkpoint and this table is finished all the same.
+    folder.write_table(HISTORY, pd.DataFrame(history))
+
+
+def stop_or_skip(
+    call: calls.Call, plan: Plan, feed: Feed, checkpoints: Checkpoints, saved_step: int
+) -> None:
+    """Warns of steps that were left out; or raises RunError, and nothing is saved any more.
+
+    Weights whose very first step is not finite are not sound, though they may be themselves: such a
+    checkpoint goes, so that the run can go on from the one before.
+    """
+    for bad in call.bad_steps:
+        problem = (
+            f"step {bad.step} (epoch {bad.step // plan.steps_per_epoch + 1}): loss or gradients "
+            f"are not finite (rate {bad.learning_rate:.3g}, gradient norm {bad.gradient_norm}, "
+            f"photos {', '.join(feed.ids_of_step(bad.step))})"
+        )
+        if plan.objective.skips_bad_steps:
+            logging.warning("%s; skipped", problem)
+            continue
+        what_is_saved = "The last checkpoint is sound"
+        if bad.step == saved_step and checkpoints.has_latest():
+            what_is_saved = (
+                f"The checkpoint of step {saved_step}, whose first step this was, is removed; the "
+                "one before it is sound"
+                if checkpoints.drop_latest()
+                else f"The checkpoint of step {saved_step}, whose first step this was, is removed; "
+                "there is none before it"
+            )
+        raise RunError(f"{problem}. {what_is_saved}. {advice(feed.recipe.spec)}")
+
+
+def stop_if_not_finite(row: Row, plan: Plan) -> None:
+    """Raises RunError if the loss of a validation is not finite: its weights are of no use."""
+    if not math.isfinite(row["val_loss"]):
+        raise RunError(
+            f"epoch {row['epoch']}: the validation loss is {row['val_loss']}: the weights have "
+            "grown beyond all bounds. What is saved is from before it. A lower rate helps: "
+            "begin another run with a lower --learning_rate, or --clip_norm=1"
+        )
+
+
+def advice(spec: Spec) -> str:
+    """What to do after a step that is not finite: what is said works when it is followed."""
+    run = spec.run.run_dir
+    return (
+        "The same command with --on_nan=skip leaves such steps out. A lower rate, --clip_norm=1 or "
+        "--precision=float32 take another run, which can begin with the weights of this one: "
+        f"--run_dir=ANOTHER --from_run={run}@latest --learning_rate=LOWER"
+    )
+
+
+def raise_stopped() -> None:
+    """Ends the command as one that a signal has stopped."""
+    raise StoppedError("stopped; the same command continues")
+
+
+def epoch_times(
+    epoch: int, train_seconds: float, val_seconds: float, photos: int, val_photos: int
+) -> dict[str, float]:
+    """Returns a row of `timing.csv`; photos/s are NaN if all steps had been done before."""
+    return {
+        "epoch": epoch + 1,
+        "train_seconds": train_seconds,
+        "train_images_per_second": photos / train_seconds if photos else math.nan,
+        "val_seconds": val_seconds,
+        "val_images_per_second": val_photos / val_seconds,
+    }
+
+
+def watchers(trained: Trained, plan: Plan, state: TrainState) -> Iterator[Watcher]:
+    """Yields who watches a run."""
+    recipe, folder, val = trained.feed.recipe, trained.folder, trained.data.splits["val"]
+    options, step = recipe.spec.run, int(state.step.numpy())
+    yield console.Bars(plan, val.size)
+    yield console.Lines(plan)
+    if options.tensorboard:
+        times = {row["epoch"]: row for row in folder.read_table(TIMING).to_dict("records")}
+        board = tensorboard.Board(
+            *(folder.file("tensorboard"), step),
+            *(recipe.spec.exactly(recipe.resolved).flat(), state.progress.history, times),
+        )
+        yield board
+        yield Pictures(
+            *(board, val, recipe.spec.data.image_size, trained.data.class_names),
+            *(plan.training.seed, trained.logits_of_few),
+        )
+    if options.profiled_steps:
+        yield Profile(folder.file("tensorboard"), options.profiled_steps, step)
