@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from PIL import UnidentifiedImageError
 
 from flowers_tpu.convert import photo_list, photo_pixels, photo_split, tables
@@ -76,6 +77,8 @@ def _convert(options: ConvertOptions, folder: str) -> tables.Summary:
         listing = photo_list.list_folder(options.photos)
     wanted = classes.read_classes(options.classes) if options.classes else ()
     names = photo_list.class_names(listing.photos, wanted)
+    if len(names) == 1:
+        logging.warning("There is one class only, %r: no model can learn from it.", names[0])
     with terminal.bar(len(listing.photos), "looking for copies") as bar:
         same_as = photo_list.find_identical(listing.photos, bar.update)
     splits = photo_split.assign_splits(

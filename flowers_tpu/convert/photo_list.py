@@ -13,7 +13,12 @@ import pandas as pd
 from flowers_tpu.convert.photo_pixels import file_endings
 from flowers_tpu.system.errors import RequestError, first_line
 
-SPLITS = ("train", "val", "test")
+# What people call the splits, in any case.
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval"), "test"),
+}
 
 
 class Photo(NamedTuple):
@@ -44,13 +49,14 @@ def list_folder(folder: str) -> Listing:
     """Lists a folder of photos, with folders in it in one of two ways.
 
     A folder per class, and beside them possibly `test/` with photos of no known class. Or `train/`,
-    `val/` and `test/`: the first two with a folder per class, `test/` with or without; where there
-    is no `val/`, the photos of `train/` are still to be divided. Deeper folders belong to the class
-    they are in, where a file without an ending may be a photo too. Links are followed; what is
-    hidden (its name begins with a dot) is left out.
+    `val/` and `test/`, by any of `SPLIT_NAMES`: the first two with a folder per class, `test/` with
+    or without; without `val/`, the photos of `train/` are still to be divided. Deeper folders
+    belong to the class they are in, in which a file without an ending may be a photo too. Links are
+    followed; what is hidden (its name begins with a dot) is left out.
 
     Raises:
-        RequestError: it cannot be read, mixes the two ways, or has labeled photos in no class.
+        RequestError: it cannot be read, mixes the two ways, has labeled photos in no class, or the
+            folders of the classes are one level below.
     """
     if not os.path.isdir(folder):
         raise RequestError(f"--photos={folder}: no such folder")
@@ -63,7 +69,10 @@ def list_folder(folder: str) -> Listing:
         if ending not in file_endings() and (ending or not folders):
             ignored.append(name)
             continue
-        split = folders.pop(0) if folders and (is_split or folders[0] == "test") else None
+        split = SPLIT_NAMES.get(folders[0].casefold()) if folders else None
+        split = split if is_split or split == "test" else None
+        if split:
+            folders.pop(0)
         label = folders[0].strip() if folders else None
         if label is None and split != "test":
             loose.append(name)
@@ -78,6 +87,7 @@ def list_folder(folder: str) -> Listing:
     photos = [p if p.label in known else p._replace(label=None) for p in photos]
     if is_split and all(photo.split != "val" for photo in photos):
         photos = [p._replace(split=None) if p.split == "train" else p for p in photos]
+    _check_level(folder, photos)
     used = {os.path.join(*p.name.split(os.sep)[: 2 if is_split else 1]) for p in photos}
     empty = [name for name in _class_folders(folder, is_split) if name not in used]
     return Listing(_with_ids(photos), sorted(ignored), empty)
@@ -119,16 +129,16 @@ def list_csv(path: str, folder: str) -> Listing:
         wrong = ""
         if not file:
             wrong = "its path is empty"
-        elif split not in ("", *SPLITS):
-            wrong = f"split {split!r}, expected {', '.join(SPLITS)} or nothing"
-        elif not label and split in ("train", "val"):
+        elif split and split.casefold() not in SPLIT_NAMES:
+            wrong = f"split {split!r}, expected train, val, test or nothing"
+        elif not label and SPLIT_NAMES.get(split.casefold()) in ("train", "val"):
             wrong = f"a photo for {split} without a label"
         elif name in first:
             wrong = f"{file} stands in row {first[name]} already"
         if wrong:
             raise RequestError(f"--csv={path}, row {row} below the header: {wrong}")
         first[name] = row
-        split = split or (None if label else "test")
+        split = SPLIT_NAMES.get(split.casefold()) or (None if label else "test")
         photos.append(Photo(os.path.join(folder, file), name, label or None, split, ""))
     return Listing(_with_ids(photos), [], [])
 
@@ -210,15 +220,39 @@ def _with_ids(photos: list[Photo]) -> list[Photo]:
 
 def _is_split(folder: str) -> bool:
     """Whether a folder holds train/, val/ and test/ rather than classes."""
-    names = set(_folders(folder))
-    classes = sorted(names - set(SPLITS))
-    if names & {"train", "val"} and (classes or "train" not in names):
+    names = _folders(folder)
+    named = [name for name in names if name.casefold() in SPLIT_NAMES]
+    splits = [SPLIT_NAMES[name.casefold()] for name in named]
+    classes = [name for name in names if name not in named]
+    if repeated := [name for name, split in zip(named, splits, strict=True)
+                    if splits.count(split) > 1]:  # fmt: skip
         raise RequestError(
-            f"--photos={folder}: holds {', '.join(sorted(names & set(SPLITS)))}"
+            f"--photos={folder}: {' and '.join(repeated)} name one and the same split; put their "
+            "photos into one of them"
+        )
+    if {"train", "val"} & set(splits) and (classes or "train" not in splits):
+        raise RequestError(
+            f"--photos={folder}: holds {', '.join(named)}"
             f"{f' and also {classes[0]}' if classes else ' but no train'}; expected either a "
             "folder per class or train, val and test with a folder per class in each"
         )
-    return "train" in names
+    return "train" in splits
+
+
+def _check_level(folder: str, photos: Sequence[Photo]) -> None:
+    """Refuses a folder whose only class is a folder of folders: the classes are meant."""
+    labels = {photo.label for photo in photos if photo.label is not None}
+    if len(labels) != 1:
+        return
+    (label,) = labels
+    parents = {os.path.dirname(photo.name) for photo in photos if photo.label == label}
+    tops = {os.path.join(*p.split(os.sep)[: p.split(os.sep).index(label) + 1]) for p in parents}
+    if len(parents) > len(tops) and not parents & tops:
+        inner = sorted(parents)[0]
+        raise RequestError(
+            f"--photos={folder}: the only class would be {label!r}, but it holds folders itself "
+            f"(such as {inner}); did you mean --photos={os.path.join(folder, min(tops))}?"
+        )
 
 
 def _class_folders(folder: str, is_split: bool) -> list[str]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from flowers_tpu.convert.photo_list import SPLITS, Photo
+from flowers_tpu.convert.photo_list import Photo
+from flowers_tpu.data.records import SPLITS
 
 
 def assign_splits(

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import pandas as pd
 from absl import logging
 
-from flowers_tpu.convert.photo_list import SPLITS, Listing, Photo
+from flowers_tpu.convert.photo_list import Listing, Photo
 from flowers_tpu.convert.photo_pixels import Style, is_enlarged
+from flowers_tpu.data.records import SPLITS
 from flowers_tpu.system import terminal
 
 _MOST_CLASSES_SHOWN = 40

@@ -71,14 +71,17 @@ def fit(
 
             trained_at = time.monotonic()
             val_batches = val_batches or feed.eval_batches(feed.val_source)
-            for evaluated in calls.evaluate(
-                *(eval_steps, iter(val_batches), feed.eval_steps(val), plan.num_classes),
-                EvaluationBoundary(boundary.signals),
-            ):
-                if evaluated.decision.stop:
-                    checkpoints.save_latest()
-                    raise_stopped()
-                watching.on_validation(evaluated)
+            with state.averaged():
+                for evaluated in calls.evaluate(
+                    *(eval_steps, iter(val_batches), feed.eval_steps(val), plan.num_classes),
+                    EvaluationBoundary(boundary.signals),
+                ):
+                    watching.on_validation(evaluated)
+                    if evaluated.decision.stop:
+                        break
+            if evaluated.decision.stop:
+                checkpoints.save_latest()
+                raise_stopped()
             validated_at = time.monotonic()
             photos = sum(split.size for split in trained.data.splits.values())
             boundary.reserve_for_scores(photos, (validated_at - trained_at) / val.size)
@@ -97,7 +100,8 @@ def fit(
             history.append(row)
             state.progress.sums = metrics.empty(plan.num_classes)
             if row["kept"]:
-                checkpoints.save_best(epoch + 1)
+                with state.averaged():
+                    checkpoints.save_best(epoch + 1)
             checkpoints.save_latest()
             saved_step = row["step"]
             boundary.saved()
@@ -108,12 +112,11 @@ def fit(
             folder.write_table(HISTORY, pd.DataFrame(history))
             timing = folder.read_table(TIMING)
             folder.write_table(TIMING, pd.concat([timing, pd.DataFrame([times])]))
-            watching.on_epoch(
-                Epoch(
-                    *(history, times, evaluated.sums["confusion"], row["kept"]),
-                    plan.finished(history),
-                )
+            epoch_ended = Epoch(
+                *(history, times, evaluated.sums["confusion"], row["kept"]), plan.finished(history)
             )
+            with state.averaged():
+                watching.on_epoch(epoch_ended)
     # A run that was killed between its last checkpoint and this table is finished all the same.
     folder.write_table(HISTORY, pd.DataFrame(history))
 

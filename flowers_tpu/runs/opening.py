@@ -106,6 +106,8 @@ def begin_from(
                 raise RequestError(f"{flag}: has no checkpoint yet")
     except RunError as error:
         raise RequestError(f"{flag}: {error}") from error
+    if state.averages is not None and which != "state":
+        state.averages.begin_anew()
     checkpoints.save_latest()
     epoch = int(best["epoch"]) if which == "best" else len(history)
     folder.write_json(ORIGIN, {"run": path, "taken": which, "epoch": epoch})

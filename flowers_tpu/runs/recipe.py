@@ -19,6 +19,7 @@ from flowers_tpu.runs.spec import Resolved, Spec, resolve
 from flowers_tpu.system.devices import Devices, Facts, choose_devices
 from flowers_tpu.system.errors import RequestError
 from flowers_tpu.training import losses, metrics, optimizers, schedule
+from flowers_tpu.training.averages import Averages
 from flowers_tpu.training.plan import Plan
 from flowers_tpu.training.state import Progress, TrainState, step_counter
 from flowers_tpu.training.steps import Objective
@@ -144,10 +145,12 @@ class Recipe:
                 self.spec.training,
                 lambda: tf.gather(tf.constant(plan.rates), step),
             )
+            decay = self.spec.training.ema_decay
             return TrainState(
                 classifier,
                 warmup_optimizer=make_optimizer(classifier.head.trainable_variables),
                 finetune_optimizer=make_optimizer(classifier.model.trainable_variables),
                 step=step,
                 progress=Progress(metrics.empty(plan.num_classes)),
+                averages=Averages(classifier.model.variables, decay) if decay else None,
             )

@@ -30,7 +30,7 @@ class ReplicaStep(NamedTuple):
 
     Attributes:
         gradients: of a batch: the gradients, and the `steps.StepResult`.
-        update: of the gradients: updates the variables.
+        update: of the gradients: updates the variables, and the averages of weights.
         variables: those that are trained.
     """
 
@@ -75,6 +75,8 @@ def replica_step(
 
     def update(of: list[tf.Tensor]) -> None:
         steps.apply_gradients(optimizer, of, variables)
+        if state.averages is not None:
+            state.averages.update()
 
     return ReplicaStep(gradients, update, variables)
 

@@ -98,6 +98,13 @@ class TrainingOptions(Options):
         choices=("stop", "skip"),
         free=True,
     )
+    ema_decay: float = knob(
+        0.0,
+        "Decay of an exponential average of the weights, per update; validation, best weights and "
+        "all results are the average's. 0: no average.",
+        least=0,
+        below=1,
+    )
     monitor: str = knob(
         "val_macro_f1",
         "What tells which epoch is best, whose weights are kept, and when to stop early.",

@@ -1,5 +1,6 @@
 """All that a checkpoint holds, and nothing else."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -7,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from flowers_tpu.models.classifier import Classifier
+from flowers_tpu.training.averages import Averages
 from flowers_tpu.training.history import Row, of_version_0_1
 from flowers_tpu.training.metrics import Sums
 from flowers_tpu.training.optimizers import Optimizer
@@ -50,6 +52,7 @@ class TrainState:
         step: int64, the number of steps done: with the seed it tells the next batch, its
             augmentation, its dropout and its rate.
         progress: the history and the running epoch's sums.
+        averages: of the model's weights, if they are averaged; results are theirs then.
     """
 
     classifier: Classifier
@@ -57,16 +60,23 @@ class TrainState:
     finetune_optimizer: Optimizer
     step: tf.Variable
     progress: Progress
+    averages: Averages | None = None
 
     def checkpoint(self) -> tf.train.Checkpoint:
         """Everything that the next step depends on."""
+        averages = {} if self.averages is None else {"averages": self.averages}
         return tf.train.Checkpoint(
             model=self.classifier.model,
             warmup_optimizer=self.warmup_optimizer,
             finetune_optimizer=self.finetune_optimizer,
             step=self.step,
             progress=self.progress,
+            **averages,
         )
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Within it the model has the weights that results are made with."""
+        return contextlib.nullcontext() if self.averages is None else self.averages.in_place()
 
 
 def step_counter() -> tf.Variable:
