@@ -1,18 +1,23 @@
-"""What is drawn for a training example: a few numbers, a function of (seed, the example's number).
+"""What is drawn for a training example: numbers by (seed, the example's number, name of the draw).
 
 Everything done to a photo is a function of the photo and its draws, so where and when that happens
-makes no difference.
+makes no difference. And no draw depends on which others there are: a new augmentation leaves the
+results of all recipes that do not use it as they were.
 """
 
 import dataclasses
+import zlib
 
 import tensorflow as tf
 
-# The names of the draws, each uniform in [0, 1).
+from flowers_tpu.data.augment.operations import OPERATIONS
+
+# The names of the draws, each uniform in [0, 1): those that say where the pixels come from, then
+# those of the operations.
 NAMES = (
-    *("flip_left_right", "flip_up_down", "saturation", "crop_side", "crop_top", "crop_left"),
-    *("brightness", "contrast", "hue", "rotation", "zoom", "shift_down", "shift_right"),
-    *("erase", "erase_area", "erase_ratio", "erase_top", "erase_left"),
+    *("flip_left_right", "flip_up_down", "crop_side", "crop_top", "crop_left"),
+    *("rotation", "zoom", "shift_down", "shift_right"),
+    *(name for operation in OPERATIONS for name in operation.draws),
 )
 NUM_DRAWS = len(NAMES)
 
@@ -53,5 +58,13 @@ def draw(seed: int, number: int) -> tf.Tensor:
 
 
 def _draw_block(seed: int, block: tf.Tensor) -> tf.Tensor:
-    seeds = tf.stack([tf.cast(seed, tf.int64), block])
-    return tf.random.stateless_uniform([_BLOCK, NUM_DRAWS], seeds, alg="philox")
+    columns = [
+        tf.random.stateless_uniform([_BLOCK], tf.stack([_key(seed, name), block]), alg="philox")
+        for name in NAMES
+    ]
+    return tf.stack(columns, axis=1)
+
+
+def _key(seed: int, name: str) -> tf.Tensor:
+    """A number for a seed below 2^31 and a name; another for each pair."""
+    return tf.constant((zlib.crc32(name.encode()) >> 1 << 32) + seed, tf.int64)

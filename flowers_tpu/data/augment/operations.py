@@ -3,26 +3,53 @@
 To add one: a field of `Augmentation`, and a function here.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import tensorflow as tf
 
 from flowers_tpu.data.augment import colour
-from flowers_tpu.data.augment.draws import Draws
 from flowers_tpu.data.augment.options import Augmentation
 
-# Images `[batch, size, size, 3]` float32 in [0, 255], what is wanted, and the draws, to images.
-Operation = Callable[[tf.Tensor, Augmentation, Draws], tf.Tensor]
+if TYPE_CHECKING:
+    from flowers_tpu.data.augment.draws import Draws
+
+
+class Operation(NamedTuple):
+    """What may be done to photos.
+
+    Attributes:
+        apply: of images `[batch, size, size, 3]` float32 in [0, 255], what is wanted, and the
+            draws: the images.
+        draws: names of the draws that it takes.
+    """
+
+    apply: Callable[[tf.Tensor, Augmentation, Draws], tf.Tensor]
+    draws: tuple[str, ...]
+
 
 OPERATIONS: list[Operation] = []
+
+
+def _operation(*draws: str) -> Callable[[Callable], Callable]:
+    """Makes a function the next of the operations; it takes these draws."""
+
+    def add(function: Callable) -> Callable:
+        OPERATIONS.append(Operation(function, draws))
+        return function
+
+    return add
+
 
 # Random erasing as its authors have it: the rectangle's part of the area, and its sides' ratio.
 _ERASE_AREA = (0.02, 1 / 3)
 _ERASE_RATIO = (0.3, 1 / 0.3)
 
 
-@OPERATIONS.append
+@_operation("brightness")
 def brightness(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
     """Adds or takes away brightness."""
     most = wanted.brightness
@@ -31,7 +58,7 @@ def brightness(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tens
     return colour.brighten(images, draws.between("brightness", -most, most))
 
 
-@OPERATIONS.append
+@_operation("contrast")
 def contrast(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
     """Scales the distance of the pixels from their mean."""
     most = wanted.contrast
@@ -40,7 +67,7 @@ def contrast(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor
     return colour.contrast(images, draws.between("contrast", 1 - most, 1 + most))
 
 
-@OPERATIONS.append
+@_operation("saturation")
 def saturation(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
     """Scales the colours' saturation."""
     lower, upper = wanted.saturation_lower, wanted.saturation_upper
@@ -49,7 +76,7 @@ def saturation(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tens
     return colour.saturate(images, draws.between("saturation", lower, upper))
 
 
-@OPERATIONS.append
+@_operation("hue")
 def hue(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
     """Turns the colours' hue."""
     most = wanted.hue
@@ -58,7 +85,7 @@ def hue(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
     return colour.turn_hue(images, draws.between("hue", -most, most))
 
 
-@OPERATIONS.append
+@_operation("erase", "erase_area", "erase_ratio", "erase_top", "erase_left")
 def erasing(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
     """Paints a rectangle over; one without height where nothing is to be erased."""
     if not wanted.random_erasing:
@@ -81,5 +108,5 @@ def finish(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
     """Applies the operations to images `[batch, size, size, 3]` and rounds them to uint8."""
     images = tf.cast(images, tf.float32)
     for operation in OPERATIONS:
-        images = operation(images, wanted, draws)
+        images = operation.apply(images, wanted, draws)
     return colour.to_uint8(images)
