@@ -14,6 +14,7 @@ from flowers_tpu.models.cloning import Rule, clone_with_rules
 from flowers_tpu.models.dropout import StatelessDropout, dropout_rule
 from flowers_tpu.models.options import ModelOptions
 from flowers_tpu.models.weights import load_weights
+from flowers_tpu.system.errors import RequestError
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
@@ -73,6 +74,8 @@ def build_classifier(
             _float32_input_rule,
             _batch_norm_rule(options.batch_norm),
         )
+        if options.train_from:
+            freeze_before(network, options.train_from)
         # After cloning: in bfloat16, Keras' own Normalization would round the mean it is given.
         load_weights(
             network, options.weights, backbone=backbone, image_size=image_size, alpha=alpha
@@ -84,6 +87,25 @@ def build_classifier(
         head = _build_head(pooled.shape[-1], num_classes, options.dropout)
         model = tf.keras.Model(images, head(features(images)), name="classifier")
     return Classifier(model, features, head)
+
+
+def freeze_before(network: tf.keras.Model, name: str) -> None:
+    """Takes the layers before one out of training; their batch normalization runs as in inference.
+
+    Args:
+        network: a backbone.
+        name: of the first layer that is trained, or how that name begins.
+
+    Raises:
+        RequestError: there is no such layer.
+    """
+    names = [layer.name for layer in network.layers]
+    matching = [number for number, layer in enumerate(names) if layer.startswith(name)]
+    if not matching:
+        some = ", ".join(layer.name for layer in network.layers if layer.weights)
+        raise RequestError(f"--train_from={name}: no layer is called so; there are: {some}")
+    for layer in network.layers[: matching[0]]:
+        layer.trainable = False
 
 
 @contextlib.contextmanager

@@ -19,6 +19,12 @@ class ModelOptions(Options):
         "Backbone's initial weights: 'imagenet' (downloaded), 'none' (random), or a Keras HDF5 "
         "file.",
     )
+    train_from: str = knob(
+        "",
+        "First layer of the backbone that fine-tuning trains, by its name or the beginning of "
+        "that, such as block_13; those before it stay as they are, their batch normalization "
+        "too. Empty: all layers.",
+    )
     dropout: float = knob(
         0.0, "Fraction of the features dropped before the head.", least=0, below=1
     )

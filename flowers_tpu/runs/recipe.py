@@ -5,7 +5,7 @@ Whatever trains, measures or compiles the real thing takes its parts from here.
 
 import contextlib
 import dataclasses
-import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,10 @@ from flowers_tpu.system.devices import Devices, Facts, choose_devices
 from flowers_tpu.system.errors import RequestError
 from flowers_tpu.training import losses, metrics, optimizers, schedule
 from flowers_tpu.training.averages import Averages
+from flowers_tpu.training.optimizers import Optimizer
 from flowers_tpu.training.plan import Plan
 from flowers_tpu.training.state import Progress, TrainState, step_counter
-from flowers_tpu.training.steps import Objective
+from flowers_tpu.training.steps import Objective, trained_in_finetuning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,16 +141,23 @@ class Recipe:
         with self.strategy.scope():
             classifier = self.classifier(plan.num_classes)
             step = step_counter()
-            make_optimizer = functools.partial(
-                optimizers.make_optimizer,
-                self.spec.training,
-                lambda: tf.gather(tf.constant(plan.rates), step),
-            )
-            decay = self.spec.training.ema_decay
+
+            def optimizer(variables: Sequence[tf.Variable], factor: float = 1.0) -> Optimizer:
+                rates = plan.rates * np.float32(factor)
+                return optimizers.make_optimizer(
+                    self.spec.training, lambda: tf.gather(tf.constant(rates), step), variables
+                )
+
+            head = classifier.head.trainable_variables
+            factor, decay = self.spec.schedule.backbone_rate, self.spec.training.ema_decay
+            own = factor != 1
             return TrainState(
                 classifier,
-                warmup_optimizer=make_optimizer(classifier.head.trainable_variables),
-                finetune_optimizer=make_optimizer(classifier.model.trainable_variables),
+                warmup_optimizer=optimizer(head),
+                finetune_optimizer=optimizer(head if own else trained_in_finetuning(classifier)),
+                backbone_optimizer=(
+                    optimizer(classifier.features.trainable_variables, factor) if own else None
+                ),
                 step=step,
                 progress=Progress(metrics.empty(plan.num_classes)),
                 averages=Averages(classifier.model.variables, decay) if decay else None,

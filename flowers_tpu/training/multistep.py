@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from flowers_tpu.training import steps
+from flowers_tpu.training import optimizers, steps
 from flowers_tpu.training.state import TrainState
 
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -55,17 +55,8 @@ def replica_step(
             device; None if they come augmented.
     """
     classifier, seed = state.classifier, objective.options.seed
-    if stage == "warmup":
-        gradients_of, optimizer, part = (
-            *(steps.warmup_gradients, state.warmup_optimizer),
-            classifier.head,
-        )
-    else:
-        gradients_of, optimizer, part = (
-            *(steps.finetune_gradients, state.finetune_optimizer),
-            classifier.model,
-        )
-    variables = part.trainable_variables
+    gradients_of = steps.warmup_gradients if stage == "warmup" else steps.finetune_gradients
+    groups = trained_groups(state, stage)
 
     def gradients(batch: steps.Batch) -> tuple[list[tf.Tensor], steps.StepResult]:
         if augment:
@@ -74,11 +65,31 @@ def replica_step(
         return gradients_of(classifier, batch, dropout_seed, objective)
 
     def update(of: list[tf.Tensor]) -> None:
-        steps.apply_gradients(optimizer, of, variables)
+        for optimizer, variables in groups:
+            steps.apply_gradients(optimizer, of[: len(variables)], variables)
+            of = of[len(variables) :]
         if state.averages is not None:
             state.averages.update()
 
-    return ReplicaStep(gradients, update, variables)
+    return ReplicaStep(gradients, update, [v for _, group in groups for v in group])
+
+
+def trained_groups(
+    state: TrainState, stage: str
+) -> list[tuple[optimizers.Optimizer, list[tf.Variable]]]:
+    """Returns the optimizers of a stage with what each trains; the backbone comes before the head.
+
+    All variables together are in the order in which the step gives their gradients.
+    """
+    classifier = state.classifier
+    if stage == "warmup":
+        return [(state.warmup_optimizer, classifier.head.trainable_variables)]
+    if state.backbone_optimizer is None:
+        return [(state.finetune_optimizer, steps.trained_in_finetuning(classifier))]
+    return [
+        (state.backbone_optimizer, classifier.features.trainable_variables),
+        (state.finetune_optimizer, classifier.head.trainable_variables),
+    ]
 
 
 def whole_step(step: ReplicaStep, state: TrainState) -> Callable[[steps.Batch], steps.StepResult]:

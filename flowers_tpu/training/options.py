@@ -32,6 +32,11 @@ class ScheduleOptions(Options):
     learning_rate: float = knob(
         3e-05, "Peak rate of fine-tuning for a global batch of 16; scaled linearly.", least=0
     )
+    backbone_rate: float = knob(
+        1.0,
+        "Factor of the rate of the backbone in fine-tuning; the head keeps the rate itself.",
+        above=0,
+    )
     lr_schedule: str = knob(
         "ramp_decay",
         "How the rate moves: ramp_decay: ramp, sustain, exponential decay; cosine: ramp, then a "

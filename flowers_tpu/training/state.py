@@ -48,7 +48,9 @@ class TrainState:
     Attributes:
         classifier: the model.
         warmup_optimizer: of the head's variables, used in the warm-up only.
-        finetune_optimizer: of all trainable variables, fresh when fine-tuning begins.
+        finetune_optimizer: of all trainable variables, or of the head's alone if the backbone has
+            a rate of its own; fresh when fine-tuning begins.
+        backbone_optimizer: of the backbone's, if that has a rate of its own.
         step: int64, the number of steps done: with the seed it tells the next batch, its
             augmentation, its dropout and its rate.
         progress: the history and the running epoch's sums.
@@ -61,17 +63,18 @@ class TrainState:
     step: tf.Variable
     progress: Progress
     averages: Averages | None = None
+    backbone_optimizer: Optimizer | None = None
 
     def checkpoint(self) -> tf.train.Checkpoint:
         """Everything that the next step depends on."""
-        averages = {} if self.averages is None else {"averages": self.averages}
+        optional = {"averages": self.averages, "backbone_optimizer": self.backbone_optimizer}
         return tf.train.Checkpoint(
             model=self.classifier.model,
             warmup_optimizer=self.warmup_optimizer,
             finetune_optimizer=self.finetune_optimizer,
             step=self.step,
             progress=self.progress,
-            **averages,
+            **{name: part for name, part in optional.items() if part is not None},
         )
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:

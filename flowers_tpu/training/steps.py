@@ -94,10 +94,11 @@ def finetune_gradients(
     Returns:
         The gradients, summed over all replicas and then clipped; and the result.
     """
-    variables = classifier.model.trainable_variables
+    variables = trained_in_finetuning(classifier)
     statistics = batch_norm_statistics(classifier.model)
     before = [tf.identity(v) for v in statistics.all] if objective.skips_bad_steps else None
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(variables)
         with dropout_seed(seed):
             logits = classifier.model(batch["image"], training=True)
         share, loss, outcomes = _loss_and_outcomes(logits, batch, variables, objective)
@@ -107,6 +108,11 @@ def finetune_gradients(
         for variable, old in zip(statistics.all, before, strict=True):
             variable.assign(tf.where(result.finite, variable, old))
     return gradients, result
+
+
+def trained_in_finetuning(classifier: Classifier) -> list[tf.Variable]:
+    """Returns the variables that fine-tuning trains: the backbone's, then the head's."""
+    return [*classifier.features.trainable_variables, *classifier.head.trainable_variables]
 
 
 def apply_gradients(
