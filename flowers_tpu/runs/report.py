@@ -93,7 +93,9 @@ def write_report(
     is_one_file = recipe.spec.run.report_images == "embedded"
     address = embedded if is_one_file else lambda p: f"{_PLOTS}/{p.name}.png"
     files.write_atomically(folder.file(REPORT), render(page, address))
-    terminal.say(f"report: {folder.file(REPORT)} ({len(page.pictures)} pictures, also in {_PLOTS}/)")
+    terminal.say(
+        f"report: {folder.file(REPORT)} ({len(page.pictures)} pictures, also in {_PLOTS}/)"
+    )
 
 
 def make_page(recipe: Recipe, folder: RunFolder, splits: Mapping[str, Split]) -> Page:
@@ -107,7 +109,9 @@ def make_page(recipe: Recipe, folder: RunFolder, splits: Mapping[str, Split]) ->
     labeled = list(reversed(records.LABELED_SPLITS))  # validation is what counts
     matrices = {split: _read_matrix(folder, split) for split in labeled}
     known = {split: _read_predictions(folder, splits[split]) for split in labeled}
-    tables = known | (_read_test(folder, splits) if spec.data.data_dir == trained.data.data_dir else {})
+    tables = known | (
+        _read_test(folder, splits) if spec.data.data_dir == trained.data.data_dir else {}
+    )
     chosen = report_sections.chosen(matrices, tables, spec.training.seed)
     album = {
         split: dict(zip(numbers, photos.read_photos(splits[split], numbers), strict=True))

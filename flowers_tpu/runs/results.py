@@ -95,6 +95,4 @@ def predict_test(trained: Trained, signals: Signals) -> None:
     trained.folder.write_table(predictions_file("test"), table)
     trained.folder.write_table(SUBMISSION, submission.submission(table))
     lacking = f", lacks the {split.left_out:,} photos left out" if split.left_out else ""
-    terminal.say(
-        f"submission: {trained.folder.file(SUBMISSION)} ({split.size:,} rows{lacking})"
-    )
+    terminal.say(f"submission: {trained.folder.file(SUBMISSION)} ({split.size:,} rows{lacking})")

@@ -37,7 +37,7 @@ class Owner(NamedTuple):
 RUN = Owner("run", "config.json", frozenset({"flags.txt", "environment.json", LOCK}))
 EXPLORATION = Owner("exploration", "summary.json")
 DATA_SET = Owner("data set of scripts/make_tfrecords.py", "conversion.json")
-DRAWN_FLOWERS = Owner("drawn flowers", "drawn_flowers.json")
+DRAWN_FLOWERS = Owner("data set of drawn flowers", "drawn_flowers.json")
 BENCHMARK = Owner("benchmark", "benchmark.json")
 TPU_CHECK = Owner("TPU check", "tpu_check.json")
 OWNERS = (RUN, EXPLORATION, DATA_SET, DRAWN_FLOWERS, BENCHMARK, TPU_CHECK)
@@ -70,7 +70,10 @@ def check_usable(path: str, flag: str, owner: Owner) -> None:
         return
     for other in OWNERS:
         if other.marker in others:
-            raise RequestError(f"--{flag}={path}: holds a {other.what}; choose another folder")
+            article = "an" if other.what[0] in "aeiou" else "a"
+            raise RequestError(
+                f"--{flag}={path}: holds {article} {other.what}; choose another folder"
+            )
     raise RequestError(
         f"--{flag}={path}: holds files but no {owner.what} ({others[0]}, …); choose another folder"
     )
