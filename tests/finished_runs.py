@@ -1,16 +1,16 @@
-"""Run directories that look like those of finished runs, without any training."""
+"""Run folders that look like those of finished runs, without any training."""
 
-import types
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from flowers_tpu.commands import train
-from flowers_tpu.data import records
 from flowers_tpu.data.splits import Split
-from flowers_tpu.options import Config
-from flowers_tpu.runs import recipe
-from flowers_tpu.runs.folder import RunDirectory
+from flowers_tpu.runs.folder import RunFolder
+from flowers_tpu.runs.recipe import Data, Recipe
+from flowers_tpu.runs.results import Trained, predict_test, score_splits
+from flowers_tpu.runs.spec import Spec
+from flowers_tpu.system.devices import one_cpu_replica
 
 SIZE = 32
 # The best epoch of fine-tuning is the third of all.
@@ -29,31 +29,42 @@ HISTORY = pd.DataFrame(
 )
 
 
-def logits(split: Split, num_classes: int, *, wrong: int = 4) -> np.ndarray:
-    """Outputs of a model that takes every `wrong`-th photo for one of the class before."""
-    labels = split.labels if split.labels is not None else np.arange(split.size) % num_classes
-    numbers = np.arange(split.size)
-    outputs = np.zeros((split.size, num_classes), np.float32)
-    taken_for = np.where(numbers % wrong == 0, (labels - 1) % num_classes, labels)
-    outputs[numbers, taken_for] = 1 + numbers / split.size
-    return outputs
+class FinishedRun(NamedTuple):
+    """A run folder, the recipe it was made by, and the splits of its data."""
+
+    folder: RunFolder
+    recipe: Recipe
+    splits: dict[str, Split]
 
 
-def write_run(folder, data_dir, **flags) -> tuple[RunDirectory, dict[str, Split]]:
-    """Writes a finished run on a data set of photos of 32 px; returns it and the splits."""
-    values = {"data_dir": str(data_dir), "run_dir": str(folder), "image_size": SIZE}
+class _Pretended(Trained):
+    """Gives the outputs of a model that takes every fourth photo for one of the class before."""
+
+    def logits(self, split, signals):
+        num_classes, numbers = self.data.num_classes, np.arange(split.size)
+        labels = split.labels if split.labels is not None else numbers % num_classes
+        outputs = np.zeros((split.size, num_classes), np.float32)
+        taken_for = np.where(numbers % 4 == 0, (labels - 1) % num_classes, labels)
+        outputs[numbers, taken_for] = 1 + numbers / split.size
+        return outputs
+
+
+def score(folder: RunFolder, data: Data) -> None:
+    """Writes the scores, and their tables, of a model on training and validation photos."""
+    folder.write_json("scores.json", score_splits(_Pretended(folder, data, None, None), None))
+
+
+def write_run(path, data_dir, **flags) -> FinishedRun:
+    """Writes a finished run on a data set of photos of 32 px."""
+    values = {"data_dir": str(data_dir), "run_dir": str(path), "image_size": SIZE}
     values |= {"backbone": "small_cnn", "weights": "none", "warmup_epochs": 1, "epochs": 3}
-    config = Config(**values | flags)
-    data = recipe.load_data(config)
-    run = RunDirectory(str(folder))
-    run.begin(config, config, {"python": "3.11", "packages": {"numpy": "2", "absent": None}})
-    run.write_table("history.csv", HISTORY)
+    recipe = Recipe.on(one_cpu_replica(), Spec.of(**values | flags))
+    data, folder = recipe.load_data(), RunFolder(str(path))
+    about = {"python": "3.11", "packages": {"numpy": "2", "absent": None}}
+    folder.begin(recipe.spec, recipe.resolved, about)
+    folder.write_table("history.csv", HISTORY)
     timing = {"epoch": HISTORY["epoch"], "train_seconds": 45.0, "val_seconds": 15.0}
-    run.write_table("timing.csv", pd.DataFrame(timing))
-    num_classes = len(data.class_names)
-    job = types.SimpleNamespace(
-        run=run, data=data, logits=lambda split, interruption: logits(split, num_classes)
-    )
-    train.predict_test(job, None)
-    run.write_json("scores.json", train.score_splits(job, None))
-    return RunDirectory(run.path), data.splits  # not locked, as of a process that has ended
+    folder.write_table("timing.csv", pd.DataFrame(timing))
+    predict_test(_Pretended(folder, data, None, None), None)
+    score(folder, data)
+    return FinishedRun(folder, recipe, data.splits)

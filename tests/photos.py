@@ -9,8 +9,19 @@ from PIL import Image
 
 from flowers_tpu.data import decode, records, source
 from flowers_tpu.data.augment import apply
+from flowers_tpu.data.augment.options import Augmentation
 from flowers_tpu.data.splits import Split
-from flowers_tpu.models.classifier import Classifier
+from flowers_tpu.models.classifier import Classifier, build_classifier
+from flowers_tpu.models.options import ModelOptions
+
+# Leaves a photo as it is.
+UNCHANGED = Augmentation(
+    flip_left_right=False,
+    flip_up_down=False,
+    crop_min=1.0,
+    saturation_lower=1.0,
+    saturation_upper=1.0,
+)
 
 
 def jpeg(pixels: np.ndarray, quality: int = 95) -> bytes:
@@ -57,9 +68,9 @@ def source_of(split: Split) -> source.Source:
     return source.from_files(split, decode.for_evaluation(split.photo_size, split.photo_size))
 
 
-def augment_photo(size: int, augmentation: apply.Augmentation | None = None):
+def augment_photo(size: int, augmentation: Augmentation | None = None):
     """What `pipeline.train_dataset` takes where the host augments; by default the notebook's."""
-    augmentation = augmentation or apply.Augmentation()
+    augmentation = augmentation or Augmentation()
     return functools.partial(apply.on_host, image_size=size, augmentation=augmentation)
 
 
@@ -73,6 +84,19 @@ def linear_classifier(num_classes: int, size: int = 2, seed: int = 0) -> Classif
     dense = tf.keras.layers.Dense(num_classes, kernel_initializer=initializer)
     head = tf.keras.Model(pooled, dense(pooled))
     return Classifier(tf.keras.Model(images, head(features(images))), features, head)
+
+
+def small_classifier(
+    num_classes: int, *, image_size: int = 32, arithmetic: str = "float32", seed: int = 0, **options
+) -> Classifier:
+    """What `build_classifier` makes of options; by default the smallest, with random weights."""
+    return build_classifier(
+        ModelOptions(**{"backbone": "small_cnn", "weights": "none"} | options),
+        num_classes=num_classes,
+        image_size=image_size,
+        arithmetic=arithmetic,
+        seed=seed,
+    )
 
 
 def batch(size: int, num_classes: int, *, side: int = 2, seed: int = 0, weights=None) -> dict:

@@ -1,14 +1,82 @@
+"""What a knob is, and the knobs of a run: limits, choices, contradictions, and the way to flags."""
+
 import dataclasses
 import json
+from typing import ClassVar
 
 import pytest
-from absl import flags
+from absl import flags as absl_flags
 
 from flowers_tpu import options
-from flowers_tpu.options import Config
+from flowers_tpu.commands import flags
+from flowers_tpu.options import Options, knob
+from flowers_tpu.runs.spec import FIELDS, PARTS, Spec
 from flowers_tpu.system.errors import RequestError
 
-FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+
+@dataclasses.dataclass(frozen=True)
+class OvenOptions(Options):
+    """Not a flower in it."""
+
+    topic: ClassVar[str] = "Oven"
+
+    degrees: float = knob(180.0, "How hot.", unit="degrees", above=0, most=300)
+    trays: int = knob(1, "How many.", least=1)
+    spare: int = knob(0, "Trays beside it.", least=0)
+    fan: str = knob("off", "Whether it blows.", choices=("on", "off"), free=True)
+    lambda_: float = knob(0.5, "A word that Python keeps for itself.", below=1)
+
+    def contradictions(self):
+        if self.spare > self.trays:
+            yield f"--spare={self.spare} is more than --trays={self.trays}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("degrees", 0.0, "--degrees=0.0: must be above 0 and at most 300"),
+        ("degrees", 300.5, "--degrees=300.5: must be above 0 and at most 300"),
+        ("degrees", float("nan"), "--degrees=nan: must be a finite number"),
+        ("degrees", float("-inf"), "--degrees=-inf: must be a finite number"),
+        ("trays", 0, "--trays=0: must be at least 1"),
+        ("spare", -1, "--spare=-1: must not be negative"),
+        ("fan", "ON", "--fan=ON: must be one of on, off"),
+        ("lambda_", 1.0, "--lambda=1.0: must be below 1"),
+        ("spare", 2, "--spare=2 is more than --trays=1"),
+    ],
+)
+def test_a_message_says_the_flag_the_value_and_what_is_expected(name, value, message):
+    with pytest.raises(RequestError) as caught:
+        OvenOptions(**{name: value})
+    assert str(caught.value) == message
+
+
+def test_the_limits_themselves_are_allowed():
+    OvenOptions(degrees=300.0, trays=1, spare=0, lambda_=-5.0)
+    OvenOptions(degrees=1e-9, spare=2, trays=2, fan="on")
+
+
+def test_options_take_their_own_values_by_name():
+    assert OvenOptions.of({"trays": 3, "seed": 7}) == OvenOptions(trays=3)
+    assert OvenOptions.of({}) == OvenOptions()
+
+
+def test_a_flag_has_the_name_of_its_field():
+    fields = options.fields_of([OvenOptions])
+    assert list(map(options.flag_name, fields)) == ["degrees", "trays", "spare", "fan", "lambda"]
+
+
+def test_every_knob_of_a_run_says_what_it_is():
+    assert len(FIELDS) == sum(len(dataclasses.fields(kind)) for kind in PARTS.values()), "twice"
+    for name, field in FIELDS.items():
+        assert field.metadata["help"].endswith("."), name
+        assert type(field.default) is field.type, name
+        assert options.problem(field, field.default) is None, name
+        if field.metadata["unit"]:
+            assert field.type in (int, float), name
+
+
+# The knobs of a run
 
 # A value for each flag that is not its default.
 OTHERS = {
@@ -77,21 +145,13 @@ OTHERS = {
 }
 
 
-@pytest.fixture
-def absl_flags():
-    options.define_flags()
-    yield flags.FLAGS
-    flags.FLAGS.unparse_flags()
-    flags.FLAGS.remove_flag_values(list(FIELDS))
-
-
 def test_other_values_cover_every_flag():
     assert OTHERS.keys() == FIELDS.keys()
     assert not [name for name, value in OTHERS.items() if value == FIELDS[name].default]
 
 
 def test_defaults_are_those_that_users_rely_on():
-    default = dataclasses.asdict(Config())
+    default = Spec.of().flat()
     promised = {
         **{"tpu": "", "require_tpu": False, "replicas": 0, "precision": "auto"},
         **{"data_dir": "example", "image_size": 192, "classes": "", "batch_size_per_replica": 16},
@@ -104,24 +164,41 @@ def test_defaults_are_those_that_users_rely_on():
     assert {name: default[name] for name in promised} == promised
 
 
-@pytest.mark.parametrize("given", [Config(), Config(**OTHERS)], ids=["defaults", "others"])
-def test_a_flagfile_gives_the_same_run_again(absl_flags, tmp_path, given):
+def parsed(*arguments):
+    """What absl makes of a command's flags."""
+    values = absl_flags.FlagValues()
+    flags.define(PARTS.values(), values)
+    assert values(["train.py", *arguments]) == ["train.py"]
+    return Spec.of(**flags.read(PARTS.values(), values))
+
+
+@pytest.mark.parametrize("given", [Spec.of(), Spec.of(**OTHERS)], ids=["defaults", "others"])
+def test_a_flagfile_gives_the_same_run_again(tmp_path, given):
     flagfile = tmp_path / "flags.txt"
     flagfile.write_text(given.to_flagfile())
-    rest = absl_flags(["train.py", f"--flagfile={flagfile}"])
-    assert rest == ["train.py"]
     # Deleting the run once more is no part of it.
-    assert options.from_flags(absl_flags) == dataclasses.replace(given, overwrite=False)
+    assert parsed(f"--flagfile={flagfile}") == given.changed(overwrite=False)
 
 
-def test_a_config_survives_json():
-    given = Config(**OTHERS)
-    assert Config(**json.loads(json.dumps(dataclasses.asdict(given)))) == given
+def test_a_spec_survives_json():
+    given = Spec.of(**OTHERS)
+    assert Spec.of(**json.loads(json.dumps(given.flat()))) == given
 
 
-def test_replacements_come_before_flags(absl_flags):
-    absl_flags(["train.py", "--seed=3", "--epochs=2"])
-    assert options.from_flags(absl_flags, seed=4) == Config(seed=4, epochs=2)
+def test_flags_are_flat_and_parts_are_not():
+    spec = Spec.of(**OTHERS)
+    assert spec.flat() == OTHERS
+    assert spec.augmentation.crop_min == 1.0
+    assert spec.schedule.lr_decay == 0.9
+    assert spec.run.run_dir == "runs/name"
+
+
+def test_what_is_changed_comes_before_what_was_given():
+    spec = parsed("--seed=3", "--epochs=2")
+    assert spec == Spec.of(seed=3, epochs=2)
+    assert spec.changed(seed=4) == Spec.of(seed=4, epochs=2)
+    with pytest.raises(RequestError, match="--epochs=-1: must not be negative"):
+        spec.changed(epochs=-1)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +231,7 @@ def test_replacements_come_before_flags(absl_flags):
 )
 def test_values_out_of_range_are_refused_by_name(name, value):
     with pytest.raises(RequestError) as caught:
-        Config(**{name: value})
+        Spec.of(**{name: value})
     assert str(caught.value).startswith(f"--{name}={value}: must ")
 
 
@@ -170,7 +247,7 @@ def test_values_out_of_range_are_refused_by_name(name, value):
 )
 def test_contradictions_are_refused_naming_both_flags(flags_given):
     with pytest.raises(RequestError) as caught:
-        Config(**flags_given)
+        Spec.of(**flags_given)
     for name in flags_given:
         assert f"--{name}" in str(caught.value)
 
@@ -188,11 +265,10 @@ def test_contradictions_are_refused_naming_both_flags(flags_given):
     ],
 )
 def test_the_ends_of_ranges_are_allowed(flags_given):
-    Config(**flags_given)
+    Spec.of(**flags_given)
 
 
-def test_only_flags_that_change_results_count_as_changed():
-    changed = options.changed_flags(Config(), Config(**OTHERS))
+def test_only_flags_that_change_results_count_as_differing():
     free = {"tpu", "require_tpu", "replicas", "steps_per_loop", "cache"}
     free |= {
         "run_dir",
@@ -205,11 +281,14 @@ def test_only_flags_that_change_results_count_as_changed():
         "tensorboard",
         "profile_steps",
     }
-    assert set(changed) == OTHERS.keys() - free
-    assert options.changed_flags(Config(seed=1), Config(seed=2, replicas=2)) == ["seed"]
-    assert options.changed_flags(Config(**OTHERS), Config(**OTHERS)) == []
+    others = Spec.of(**OTHERS)
+    assert set(Spec.of().differing(others)) == OTHERS.keys() - free
+    assert Spec.of(seed=1).differing(Spec.of(seed=2, replicas=2)) == ["seed"]
+    assert others.differing(Spec.of(**OTHERS)) == []
 
 
-def test_a_config_cannot_be_changed():
+def test_a_spec_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Config().seed = 1
+        Spec.of().seed = 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Spec.of().training.seed = 1

@@ -1,6 +1,5 @@
 """A run that is interrupted anywhere ends bit for bit where an uninterrupted one does."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -9,35 +8,12 @@ import pytest
 import tensorflow as tf
 
 from flowers_tpu.commands import train
-from flowers_tpu.options import Config
-from flowers_tpu.runs.folder import RunDirectory
-from flowers_tpu.system.errors import StoppedError
+from flowers_tpu.runs.folder import RunFolder
+from flowers_tpu.runs.spec import Spec
 from tests.photos import write_data_set
+from tests.stopping import train_polled, train_until
 
 WRITTEN = ("history.csv", "submission.csv", "predictions_val.csv", "scores.json")
-
-
-class StopAt:
-    """Stands in for `Interruption`: a signal comes before the n-th poll."""
-
-    polls = 0
-    stop_at = None
-
-    def __enter__(self):
-        type(self).polls = 0
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    @property
-    def requested(self):
-        type(self).polls += 1
-        return self.stop_at is not None and self.polls >= self.stop_at
-
-    def check(self):
-        if self.requested:
-            raise StoppedError("stopped")
 
 
 def tensors(run_dir):
@@ -57,7 +33,7 @@ def assert_same_run(a, b):
         np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
-def make_config(data, run_dir, **changes):
+def make_spec(data, run_dir, **changes):
     """Two stages, batch normalization on 2 replicas, dropout, and every augmentation."""
     values = {
         "data_dir": str(data),
@@ -72,9 +48,10 @@ def make_config(data, run_dir, **changes):
         "learning_rate": 1e-2,
         "dropout": 0.3,
         "steps_per_loop": 1,
+        "tensorboard": False,
         "report": False,
     }
-    return Config(**(values | changes))
+    return Spec.of(**(values | changes))
 
 
 @pytest.fixture(scope="module")
@@ -83,46 +60,48 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
+def whole_and_polls(data, tmp_path_factory):
+    """An uninterrupted run, and how often it asked whether a signal had come."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    train.train(make_config(data, run_dir))
-    return run_dir
+    return run_dir, train_polled(pytest.MonkeyPatch(), make_spec(data, run_dir))
 
 
-def stop_and_continue(monkeypatch, config, *stops):
+@pytest.fixture(scope="module")
+def whole(whole_and_polls):
+    return whole_and_polls[0]
+
+
+def stop_and_continue(monkeypatch, spec, *stops):
     """Runs until the given polls, one after the other, then to the end."""
-    monkeypatch.setattr(experiment, "Interruption", StopAt)
     for stop in stops:
-        monkeypatch.setattr(StopAt, "stop_at", stop)
-        with pytest.raises(StoppedError):
-            train.train(config)
-    monkeypatch.setattr(StopAt, "stop_at", None)
-    train.train(config)
+        train_until(monkeypatch, spec, stop)
+    train.train(spec)
 
 
 def test_two_runs_of_one_seed_are_the_same(whole, data, tmp_path):
     """Also with other steps per call, and with checkpoints within epochs."""
-    config = make_config(data, tmp_path / "run", steps_per_loop=0, checkpoint_every_steps=2)
-    train.train(config)
+    spec = make_spec(data, tmp_path / "run", steps_per_loop=0, checkpoint_every_steps=2)
+    train.train(spec)
     assert_same_run(whole, tmp_path / "run")
 
 
-# Polls of an uninterrupted run: each of the 9 steps, 2 batches of each of the 3 validations, and
-# one for each batch of the final predictions (test, train and val: 1, 4 and 2 batches).
-POLLS = 9 + 3 * 2 + 1 + 4 + 2
+# Polls of an uninterrupted run: in each of the 3 epochs one before and one after each of 3 steps,
+# the same of the 2 batches of its validation; then one for each batch of the final predictions
+# (test, train and val: 1, 4 and 2 batches).
+OF_EPOCH = (1 + 3) + (1 + 2)
+POLLS = 3 * OF_EPOCH + 1 + 4 + 2
+# The poll, and how many steps are done by then.
 IN_PLACES = {
-    "warm-up": 2,
-    "validation at the change of stage": 4,
-    "fine-tuning": 7,
-    "last validation": 15,
-    "final prediction": 18,
+    "warm-up": (3, 2),
+    "validation at the change of stage": (6, 3),
+    "fine-tuning": (OF_EPOCH + 3, 5),
+    "last validation": (3 * OF_EPOCH, 9),
+    "final prediction": (3 * OF_EPOCH + 3, 9),
 }
 
 
-def test_the_polls_are_where_they_are_thought_to_be(whole, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "Interruption", StopAt)
-    train.train(make_config(data, tmp_path / "run"))
-    assert StopAt.polls == POLLS
+def test_the_polls_are_where_they_are_thought_to_be(whole_and_polls):
+    assert whole_and_polls[1] == POLLS
 
 
 @pytest.mark.parametrize(
@@ -133,20 +112,25 @@ def test_the_polls_are_where_they_are_thought_to_be(whole, data, tmp_path, monke
     ],
 )
 def test_stopped_in(whole, data, tmp_path, monkeypatch, place):
-    stop_and_continue(monkeypatch, make_config(data, tmp_path / "run"), IN_PLACES[place])
+    poll, steps = IN_PLACES[place]
+    spec = make_spec(data, tmp_path / "run")
+    train_until(monkeypatch, spec, poll)
+    assert tensors(tmp_path / "run")["step/.ATTRIBUTES/VARIABLE_VALUE"] == steps
+    train.train(spec)
     assert_same_run(whole, tmp_path / "run")
 
 
 @pytest.fixture(scope="module")
 def whole_on_device(data, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "on_device"
-    train.train(make_config(data, run_dir, augment_on="device"))
+    train.train(make_spec(data, run_dir, augment_on="device"))
     return run_dir
 
 
 def test_where_photos_are_augmented_makes_hardly_any_difference(whole, whole_on_device):
     """A few pixels may be rounded otherwise; that is all."""
-    routes = [RunDirectory(str(d)).read_configs()[1].augment_on for d in (whole, whole_on_device)]
+    runs = (RunFolder(str(run_dir)) for run_dir in (whole, whole_on_device))
+    routes = [run.read_specs()[1].augments_on for run in runs]
     assert routes == ["host", "device"]
     on_host, on_device = (pd.read_csv(d / "history.csv") for d in (whole, whole_on_device))
     assert on_host.columns.tolist() == on_device.columns.tolist()
@@ -159,16 +143,10 @@ def test_the_cache_may_change_between_stops(
     whole, whole_on_device, data, tmp_path, monkeypatch, route
 ):
     """Also that a run whose photos are augmented on the device continues bit for bit."""
-    config = make_config(
-        data, tmp_path / "run", augment_on="device" if route == "device" else "auto"
-    )
-    monkeypatch.setattr(experiment, "Interruption", StopAt)
-    for cache, stop in (("none", 3), ("records", 4)):
-        monkeypatch.setattr(StopAt, "stop_at", stop)
-        with pytest.raises(StoppedError):
-            train.train(dataclasses.replace(config, cache=cache))
-    monkeypatch.setattr(StopAt, "stop_at", None)
-    train.train(dataclasses.replace(config, cache="pixels"))
+    spec = make_spec(data, tmp_path / "run", augment_on="device" if route == "device" else "auto")
+    for cache, stop in (("none", 4), ("records", 5)):
+        train_until(monkeypatch, spec.changed(cache=cache), stop)
+    train.train(spec.changed(cache="pixels"))
     assert_same_run(whole if route == "host" else whole_on_device, tmp_path / "run")
 
 
@@ -176,22 +154,18 @@ def test_the_cache_may_change_between_stops(
 def test_stopped_anywhere(whole, data, tmp_path, monkeypatch):
     for poll in range(1, POLLS + 1):
         run_dir = tmp_path / str(poll)
-        stop_and_continue(monkeypatch, make_config(data, run_dir), poll)
+        stop_and_continue(monkeypatch, make_spec(data, run_dir), poll)
         assert_same_run(whole, run_dir)
 
 
 def test_stopped_twice_and_continued_on_other_replicas(whole, data, tmp_path, monkeypatch):
     """Order and schedule stay; with frozen batch normalization the numbers stay within rounding."""
     changes = {"batch_norm": "frozen"}
-    train.train(make_config(data, tmp_path / "straight", **changes))
-    config = make_config(data, tmp_path / "moved", **changes)
-    monkeypatch.setattr(experiment, "Interruption", StopAt)
-    for replicas, stop in ((2, 3), (4, 4)):
-        monkeypatch.setattr(StopAt, "stop_at", stop)
-        with pytest.raises(StoppedError):
-            train.train(dataclasses.replace(config, replicas=replicas))
-    monkeypatch.setattr(StopAt, "stop_at", None)
-    train.train(dataclasses.replace(config, replicas=1))
+    train.train(make_spec(data, tmp_path / "straight", **changes))
+    spec = make_spec(data, tmp_path / "moved", **changes)
+    for replicas, stop in ((2, 3), (4, 7)):
+        train_until(monkeypatch, spec.changed(replicas=replicas), stop)
+    train.train(spec.changed(replicas=1))
     first, second = (tensors(tmp_path / name) for name in ("straight", "moved"))
     for name, value in first.items():
         if np.asarray(value).dtype == np.float32:
@@ -208,17 +182,17 @@ def test_stopped_just_after_early_stopping(data, tmp_path, monkeypatch):
     # Nothing moves, and an equal loss is no better one: over after the third epoch.
     changes = {"early_stopping_patience": 2, "learning_rate": 0.0, "lr_schedule": "constant"}
     changes |= {"epochs": 9, "warmup_epochs": 0, "batch_norm": "frozen"}
-    train.train(make_config(data, tmp_path / "whole", **changes))
+    train.train(make_spec(data, tmp_path / "whole", **changes))
     rows = (tmp_path / "whole" / "history.csv").read_text().splitlines()
     assert len(rows) == 1 + 3, "it did stop early"
-    config = make_config(data, tmp_path / "run", **changes)
-    stop_and_continue(monkeypatch, config, 3 * (3 + 2) + 1)
+    spec = make_spec(data, tmp_path / "run", **changes)
+    stop_and_continue(monkeypatch, spec, 3 * OF_EPOCH + 1)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
 @pytest.mark.slow
 def test_efficientnet_with_its_stochastic_depth(data, tmp_path, monkeypatch):
     changes = {"backbone": "efficientnet_b0", "epochs": 1}
-    train.train(make_config(data, tmp_path / "whole", **changes))
-    stop_and_continue(monkeypatch, make_config(data, tmp_path / "run", **changes), 7)
+    train.train(make_spec(data, tmp_path / "whole", **changes))
+    stop_and_continue(monkeypatch, make_spec(data, tmp_path / "run", **changes), OF_EPOCH + 3)
     assert_same_run(tmp_path / "whole", tmp_path / "run")

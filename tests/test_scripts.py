@@ -17,8 +17,9 @@ import pytest
 from sklearn import metrics
 
 from flowers_tpu.commands import train
-from flowers_tpu.options import Config
+from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system.errors import RequestError
+from tests.calling import call
 from tests.photos import write_data_set
 
 FLAGS = [
@@ -41,21 +42,29 @@ FLAGS = [
 PROGRESS = re.compile(r"[\w /]+: [\d,]+ of [\d,]+ \w+ \(\d+ %\)")
 
 
-def start(script, *flags, **options):
+def start(*command):
     return subprocess.Popen(
-        [sys.executable, f"scripts/{script}.py", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def run(script, *flags, code=0):
-    process = start(script, *flags)
+def finish(process):
     out, err = process.communicate(timeout=300)
-    assert process.returncode == code, out + err
+    assert process.returncode == 0, out + err
     return out, err
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command in this process; gives what it writes."""
+
+    def run(name, *flags, code=0):
+        returned = call(name, *flags)
+        out, err = capsys.readouterr()
+        assert returned == code, out + err
+        return out, err
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -66,18 +75,22 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    out, err = run("train", *FLAGS, "--report", f"--data_dir={data}", f"--run_dir={run_dir}")
-    return run_dir, out, err
+    flags = [*FLAGS, "--report", f"--data_dir={data}", f"--run_dir={run_dir}"]
+    return run_dir, *finish(start("scripts/train.py", *flags))
+
+
+def without_progress(err):
+    """What is written to standard error besides the progress of slow work."""
+    lines = [line for line in err.splitlines() if not PROGRESS.match(line)]
+    # TensorFlow 2.15's XLA says this in a thread of its own, when nobody holds its output back.
+    return [line for line in lines if "SetPriority unimplemented" not in line]
 
 
 @pytest.mark.core
 def test_a_whole_run(finished, data):
     run_dir, out, err = finished
     assert "no TPU found" in err and "running on 2 CPU replicas instead" in err
-    lines = [line for line in err.splitlines() if not PROGRESS.match(line)]
-    # TensorFlow 2.15's XLA says this in a thread of its own, when nobody holds its output back.
-    lines = [line for line in lines if "SetPriority unimplemented" not in line]
-    assert len(lines) == 1, err  # no chatter of TensorFlow
+    assert len(without_progress(err)) == 1, err  # no chatter of TensorFlow
     for text in ("2 CPU replicas, global batch 8", "26 train, 9 val, 5 test", "3 steps per epoch"):
         assert text in out
     history = pd.read_csv(run_dir / "history.csv")
@@ -114,7 +127,7 @@ def test_a_whole_run(finished, data):
     assert report.count("<img ") == len(list((run_dir / "plots").glob("*.png"))) > 10
 
 
-def test_the_same_command_on_a_finished_run_prints_its_scores(finished, data):
+def test_the_same_command_on_a_finished_run_prints_its_scores(finished, data, run):
     run_dir, *_ = finished
 
     def times():
@@ -126,7 +139,7 @@ def test_the_same_command_on_a_finished_run_prints_its_scores(finished, data):
     assert times() == before
 
 
-def test_changed_flags_are_refused_by_name(finished, data):
+def test_changed_flags_are_refused_by_name(finished, data, run):
     run_dir, *_ = finished
     before = (run_dir / "config.json").read_text()
     _, err = run(
@@ -136,7 +149,7 @@ def test_changed_flags_are_refused_by_name(finished, data):
     assert (run_dir / "config.json").read_text() == before
 
 
-def test_evaluate_and_predict_give_the_same_again(finished, tmp_path):
+def test_evaluate_and_predict_give_the_same_again(finished, tmp_path, run):
     run_dir, *_ = finished
     copy = tmp_path / "copy"
     shutil.copytree(run_dir, copy)
@@ -154,10 +167,10 @@ def test_evaluate_and_predict_give_the_same_again(finished, tmp_path):
         assert after[split] == pytest.approx(before[split], rel=1e-5)
 
 
-def test_a_stopped_run_ends_as_an_uninterrupted_one(finished, data, tmp_path):
+def test_a_stopped_run_ends_as_an_uninterrupted_one(finished, data, tmp_path, run):
     run_dir, *_ = finished
     flags = [*FLAGS, f"--data_dir={data}", f"--run_dir={tmp_path / 'run'}", "--steps_per_loop=1"]
-    process = start("train", *flags)
+    process = start("scripts/train.py", *flags)
     history = tmp_path / "run" / "history.csv"
     deadline = time.monotonic() + 200
     while not history.exists():  # after the first epoch
@@ -187,16 +200,15 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(finished, data, tmp_path):
         (["--require_tpu"], "no TPU found"),
     ],
 )
-def test_a_wrong_request_ends_with_2_and_writes_nothing(data, tmp_path, flags, message):
+def test_a_wrong_request_ends_with_2_and_writes_nothing(data, tmp_path, run, flags, message):
     run_dir = tmp_path / "run"
     _, err = run("train", *FLAGS, f"--data_dir={data}", f"--run_dir={run_dir}", *flags, code=2)
     assert message in err, err
-    assert err.strip().splitlines()[-1].startswith("train.py: ")
-    assert "Traceback" not in err
+    assert err.strip().splitlines()[-1].startswith("train: ")
     assert not run_dir.exists()
 
 
-def test_overwrite_deletes_runs_only(data, tmp_path):
+def test_overwrite_deletes_runs_only(data, tmp_path, run):
     (tmp_path / "thesis.tex").write_text("precious")
     flags = [*FLAGS, f"--data_dir={data}", f"--run_dir={tmp_path}", "--overwrite"]
     _, err = run("train", *flags, code=2)
@@ -204,9 +216,9 @@ def test_overwrite_deletes_runs_only(data, tmp_path):
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
-def test_overwrite_deletes_nothing_where_the_new_run_cannot_be(data, tmp_path, monkeypatch):
+def test_overwrite_deletes_nothing_if_the_new_run_cannot_be(data, tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("precious")
-    given = Config(
+    given = Spec.of(
         data_dir=str(data), run_dir=str(tmp_path), image_size=32, backbone="tiny", weights="none",
         cache="pixels", overwrite=True,
     )  # fmt: skip
@@ -214,3 +226,25 @@ def test_overwrite_deletes_nothing_where_the_new_run_cannot_be(data, tmp_path, m
     with pytest.raises(RequestError, match="--cache=pixels needs"):
         train.train(given)
     assert (tmp_path / "config.json").read_text() == "precious"
+
+
+def test_overwrite_begins_anew(finished, data, tmp_path, run):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished[0], copy)
+    flags = [*FLAGS, "--backbone=tiny", "--epochs=1", "--notensorboard", f"--data_dir={data}"]
+    out, _ = run("train", *flags, f"--run_dir={copy}", "--overwrite")
+    assert "Continuing" not in out
+    assert len(pd.read_csv(copy / "history.csv")) == 2
+    assert not (copy / "report.html").exists() and not (copy / "tensorboard").exists()
+
+
+def test_the_package_is_a_command_too(data):
+    """Nothing but its own lines is written, though TensorFlow is started."""
+    out, err = finish(
+        start("-m", "flowers_tpu", "check_data", f"--data_dir={data}", "--image_size=32")
+    )
+    assert f"{data}: nothing is wrong." in out
+    assert not err
+    process = start("-m", "flowers_tpu", "chekc_data")
+    assert "commands: train, evaluate" in process.communicate(timeout=100)[0]
+    assert process.returncode == 2

@@ -4,17 +4,15 @@ The model is Keras' own, dropout layers included, as a person would build it.
 """
 
 import time
-from collections.abc import Callable
 
 import tensorflow as tf
 
 from flowers_tpu.benchmarks.rounds import Side
 from flowers_tpu.models import backbones
 from flowers_tpu.models.classifier import precision_policy
-from flowers_tpu.options import Config
+from flowers_tpu.runs.feed import Augment, Batches
+from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.training import optimizers
-
-Dataset = tf.data.Dataset | tf.distribute.DistributedDataset
 
 # With which values of flags the training is the same; others are ignored.
 FOLLOWS = {
@@ -27,7 +25,7 @@ FOLLOWS = {
 
 
 def side(
-    name: str, model: tf.keras.Model, photos_per_step: int, dataset: Dataset,
+    name: str, model: tf.keras.Model, photos_per_step: int, dataset: Batches,
     steps_per_execution: int = 1,
 ) -> Side:  # fmt: skip
     """Calls `fit` for two epochs of the steps of a turn, and times the second.
@@ -44,45 +42,42 @@ def side(
 
 
 def build(
-    config: Config, strategy: tf.distribute.Strategy, num_classes: int,
-    *, augment: Callable | None = None, steps_per_execution: int = 1,
+    recipe: Recipe, num_classes: int,
+    *, augment: Augment | None = None, steps_per_execution: int = 1,
 ) -> tf.keras.Model:  # fmt: skip
-    """Builds and compiles the model of a resolved configuration, for this project's own batches.
+    """Builds and compiles the model of a recipe, for this project's own batches.
 
     Args:
-        config: resolved.
-        strategy: that it trains under.
+        recipe: of the run that is measured.
         num_classes: number of logits.
-        augment: see `feed.augment_on_device`.
+        augment: see `Feed.augment_on_device`.
         steps_per_execution: see `tf.keras.Model.compile`.
     """
-    with strategy.scope(), precision_policy(config.precision):
-        images = tf.keras.Input((config.image_size,) * 2 + (3,), dtype=tf.uint8)
-        mode = backbones.BACKBONES[config.backbone].preprocessing
-        logits = _logits(config, backbones.preprocess(images, mode), num_classes)
+    with recipe.strategy.scope(), precision_policy(recipe.resolved.arithmetic):
+        images = tf.keras.Input((recipe.spec.data.image_size,) * 2 + (3,), dtype=tf.uint8)
+        mode = backbones.BACKBONES[recipe.spec.model.backbone].preprocessing
+        logits = _logits(recipe, backbones.preprocess(images, mode), num_classes)
         model = _FromBatches(images, logits)
         model.augment = augment
         loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        _compile(model, config, loss, steps_per_execution)
+        _compile(model, recipe, loss, steps_per_execution)
     return model
 
 
-def build_notebook(
-    config: Config, strategy: tf.distribute.Strategy, num_classes: int, image_size: int
-) -> tf.keras.Model:
+def build_notebook(recipe: Recipe, num_classes: int) -> tf.keras.Model:
     """Builds and compiles the model as the notebook does, for its batches of floats in [0, 1]."""
-    with strategy.scope(), precision_policy(config.precision):
-        images = tf.keras.Input((image_size,) * 2 + (3,))
-        model = tf.keras.Model(images, tf.nn.softmax(_logits(config, images, num_classes)))
+    with recipe.strategy.scope(), precision_policy(recipe.resolved.arithmetic):
+        images = tf.keras.Input((recipe.spec.data.image_size,) * 2 + (3,))
+        model = tf.keras.Model(images, tf.nn.softmax(_logits(recipe, images, num_classes)))
         loss = tf.keras.losses.SparseCategoricalCrossentropy()
-        _compile(model, config, loss, steps_per_execution=1)
+        _compile(model, recipe, loss, steps_per_execution=1)
     return model
 
 
 class _FromBatches(tf.keras.Model):
     """Takes this project's batches, dicts, for the pairs that Keras wants."""
 
-    augment: Callable | None = None
+    augment: Augment | None = None
 
     def train_step(self, data: dict) -> dict:
         images = data["image"]
@@ -103,26 +98,23 @@ class _Timer(tf.keras.callbacks.Callback):
         self.seconds = time.perf_counter() - self._begin
 
 
-def _logits(config: Config, pixels: tf.Tensor, num_classes: int) -> tf.Tensor:
+def _logits(recipe: Recipe, pixels: tf.Tensor, num_classes: int) -> tf.Tensor:
+    options = recipe.spec.model
     network = backbones.build_backbone(
-        config.backbone, image_size=pixels.shape[1], alpha=config.alpha
+        options.backbone, image_size=pixels.shape[1], alpha=options.alpha
     )
-    if config.batch_norm == "frozen":
+    if options.batch_norm == "frozen":
         for layer in network.layers:
             layer.trainable = not isinstance(layer, tf.keras.layers.BatchNormalization)
     x = tf.keras.layers.GlobalAveragePooling2D(dtype="float32")(network(pixels))
-    if config.dropout:
-        x = tf.keras.layers.Dropout(config.dropout, dtype="float32")(x)
+    if options.dropout:
+        x = tf.keras.layers.Dropout(options.dropout, dtype="float32")(x)
     return tf.keras.layers.Dense(num_classes, dtype="float32")(x)
 
 
-def _compile(model: tf.keras.Model, config: Config, loss, steps_per_execution: int) -> None:
-    rate = tf.constant(config.learning_rate)
+def _compile(model: tf.keras.Model, recipe: Recipe, loss, steps_per_execution: int) -> None:
+    rate = tf.constant(recipe.spec.schedule.learning_rate)
     optimizer = optimizers.make_optimizer(
-        config.optimizer,
-        lambda: rate,
-        model.trainable_variables,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
+        recipe.spec.training, lambda: rate, model.trainable_variables
     )
     model.compile(optimizer, loss, ["accuracy"], steps_per_execution=steps_per_execution)

@@ -49,7 +49,7 @@ def shuffle_bytes(image_size: int, shuffle: int = SHUFFLE) -> int:
 
 
 def check_memory(image_size: int) -> None:
-    """Raises RequestError where the shuffle buffer would not fit."""
+    """Raises RequestError if the shuffle buffer would not fit."""
     memory.check(
         shuffle_bytes(image_size),
         f"--against=notebook: its shuffle buffer at {image_size} px",

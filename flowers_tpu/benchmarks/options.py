@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from flowers_tpu.options import Options, knob
-from flowers_tpu.system.errors import RequestError
 
 MEASURES = ("step", "input", "loop", "evaluation", "memory")
 PRECISIONS = ("float32", "bfloat16")
@@ -36,9 +35,11 @@ class BenchmarkOptions(Options):
         "",
         "What to measure it against in the same rounds: keras_fit (compile and fit of the same "
         "model; in step and loop), notebook (the Kaggle notebook's input, and its fit; in input, "
-        "loop and memory), torch (the same network in PyTorch; in step).",
+        "loop and memory), torch (vgg16 or mobilenet_v2 of torchvision; in step).",
     )
-    torch_python: str = knob("python", "Python interpreter of an environment that has PyTorch.")
+    torch_python: str = knob(
+        "python", "Python interpreter of an environment that has PyTorch and torchvision."
+    )
     rounds: int = knob(5, "Rounds in which all sides take turns, after a warm-up.", least=1)
     seconds_per_round: float = knob(
         3.0, "Length of a side's turn.", unit="seconds", above=0, below=3600
@@ -80,7 +81,13 @@ class BenchmarkOptions(Options):
                 if item not in known:
                     yield f"--{flag}={item}: is unknown; there are: {', '.join(known)}"
         for flag in ("replicas_sweep", "image_size_sweep", "batch_sweep"):
-            numbers(flag, getattr(self, flag))
+            text = getattr(self, flag)
+            for item in _items(text):
+                if not item.isdecimal() or int(item) < 1:
+                    yield (
+                        f"--{flag}={text}: expected whole numbers above 0 with commas between; "
+                        f"found {item}"
+                    )
         if not self.measures and not self.sweeps:
             yield f"--measure: names nothing; there are: {', '.join(MEASURES)}"
         for side in self.sides:
@@ -110,19 +117,9 @@ class BenchmarkOptions(Options):
         """What to measure it against."""
         return _items(self.against)
 
-
-def numbers(flag: str, text: str) -> list[int]:
-    """Returns the numbers of a sweep, in order.
-
-    Raises:
-        RequestError: one is not a whole number above 0.
-    """
-    for item in _items(text):
-        if not item.isdecimal() or int(item) < 1:
-            raise RequestError(
-                f"--{flag}={text}: expected whole numbers above 0 with commas between; found {item}"
-            )
-    return sorted({int(item) for item in _items(text)})
+    def numbers(self, flag: str) -> list[int]:
+        """Returns the numbers of a sweep, in order."""
+        return sorted({int(item) for item in _items(getattr(self, flag))})
 
 
 def _items(text: str) -> list[str]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from flowers_tpu.data import records
 from flowers_tpu.data.shards import shard_reader
 from flowers_tpu.data.splits import Split
-from flowers_tpu.runs import recipe
+from flowers_tpu.runs.recipe import Data
 from flowers_tpu.system import terminal
 from flowers_tpu.system.errors import RequestError
 
@@ -20,7 +20,7 @@ _SHARDS = 16  # as the competition's
 
 
 @contextlib.contextmanager
-def repeated(data: recipe.Data, photos: int) -> Iterator[str]:
+def repeated(data: Data, photos: int) -> Iterator[str]:
     """Gives the folder of a training split of so many photos; it is removed at the end.
 
     Args:

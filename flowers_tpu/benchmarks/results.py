@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from flowers_tpu.benchmarks import rounds
+from flowers_tpu.benchmarks.rounds import Side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Row:
         group: what was measured together with it, in the same rounds.
         name: what it is.
         unit: of the values; `x` for ratios.
-        values: one for each round; a single one where there were none.
+        values: one for each round; a single one if there were none.
     """
 
     group: str
@@ -27,7 +28,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What tells it from all other rows of a benchmark."""
+        """What no other row of a benchmark has."""
         return self.group, self.name, self.unit
 
     @property
@@ -41,20 +42,15 @@ class Row:
         low, high = np.percentile(self.values, [25, 75])
         return float(low), float(high)
 
-    @property
-    def is_time(self) -> bool:
-        """Whether it is one of which less is faster."""
-        return self.unit == "s"
-
-    @property
-    def is_rate(self) -> bool:
-        """Whether it is one of which more is faster."""
-        return "/s" in self.unit
-
 
 def rows(group: str, unit: str, values: Mapping[str, Sequence[float]]) -> list[Row]:
     """Makes a row of each named series of values."""
     return [Row(group, name, unit, tuple(series)) for name, series in values.items()]
+
+
+def steps(rates: Mapping[str, Sequence[float]], sides: Sequence[Side]) -> dict[str, list[float]]:
+    """Returns the steps/s of sides by their photos/s."""
+    return {side.name: [rate / side.photos_per_step for rate in rates[side.name]] for side in sides}
 
 
 def ratios(group: str, values: Mapping[str, Sequence[float]], base: str) -> list[Row]:
@@ -114,11 +110,8 @@ class Change:
     def is_slower(self) -> bool:
         """Whether by more than the noise: the fastest round now is slower than any round then."""
         now, then = self.row.values, self.before.values
-        if min(len(now), len(then)) < 2:
-            return False  # one value has no noise that is known
-        if self.row.is_time:
-            return min(now) > max(then)
-        return self.row.is_rate and max(now) < min(then)
+        # One value has no noise that is known.
+        return "/s" in self.row.unit and min(len(now), len(then)) > 1 and max(now) < min(then)
 
 
 def changes(now: Sequence[Row], before: Sequence[Row]) -> list[Change]:

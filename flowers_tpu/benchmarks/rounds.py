@@ -8,7 +8,7 @@ first steps of a round, in which an input pipeline fills its buffers, are not co
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 Run = Callable[[int], float]
 Clock = Callable[[], float]
@@ -66,7 +66,7 @@ def measure(
     Args:
         sides: that take turns.
         rounds: that count.
-        seconds: that a side's turn shall last.
+        seconds: of a side's turn.
         on_turn: called with a side's name before each of its turns.
     """
     counts = {}
@@ -74,26 +74,11 @@ def measure(
         on_turn(side.name)
         counts[side.name] = steps_that_take(seconds, side)
 
-    def turn(side: Side) -> float:
-        steps, run = counts[side.name], side.open()
-        if side.run_in:
-            run(side.whole(steps * side.run_in))
-        return steps * side.photos_per_step / run(steps)
-
-    return alternate({side.name: lambda side=side: turn(side) for side in sides}, rounds, on_turn)
-
-
-def alternate(
-    turns: Mapping[str, Callable[[], float]],
-    rounds: int,
-    on_turn: Callable[[str], object] = lambda name: None,
-) -> dict[str, list[float]]:
-    """Returns what each turn gave in each round; the turns of a round come in order."""
-    values: dict[str, list[float]] = {name: [] for name in turns}
+    values: dict[str, list[float]] = {side.name: [] for side in sides}
     for _ in range(rounds):
-        for name, turn in turns.items():
-            on_turn(name)
-            values[name].append(turn())
+        for side in sides:
+            on_turn(side.name)
+            values[side.name].append(_rate(side, counts[side.name]))
     return values
 
 
@@ -105,6 +90,14 @@ def steps_that_take(seconds: float, side: Side) -> int:
         # Toward the goal, but not on the word of a few steps in a buffer.
         steps = side.whole(steps * min(8.0, max(2.0, seconds * _TRIAL / max(took, 1e-9))))
     return side.whole(steps * seconds / took)
+
+
+def _rate(side: Side, steps: int) -> float:
+    """Returns the photos/s of a turn of so many steps."""
+    run = side.open()
+    if side.run_in:
+        run(side.whole(steps * side.run_in))
+    return steps * side.photos_per_step / run(steps)
 
 
 def per_round(function: Callable[..., float], *values: Iterable[float]) -> list[float]:

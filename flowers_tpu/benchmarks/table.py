@@ -1,7 +1,7 @@
-"""How results are told: lines for a terminal, CSV, JSON.
+"""How results are shown and kept: lines for a terminal, CSV, JSON.
 
-Where it says *about*, it is what is to be known of a benchmark besides its results: `environment`
-(see `run_directory.environment`), `flags` and `options`.
+*About* is what is to be known of a benchmark besides its results: `environment` (see
+`runs/environment.py`), `flags` and `options`.
 """
 
 import itertools
@@ -76,21 +76,17 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.{1 if abs(value) >= 10 else 3}f}"
 
 
-def origin(about: dict[str, Any]) -> dict[str, str]:
-    """The commit, processor and TensorFlow that results are of."""
+def as_csv(rows: Sequence[Row], about: dict[str, Any]) -> str:
+    """A line per row: group, name, unit, median, quartiles, number of rounds; and its origin."""
     environment = about["environment"]
-    return {
+    origin = {
         "commit": environment["git_commit"] or "",
         "processor": environment["processor"],
         "tensorflow": environment["packages"]["tensorflow"],
     }
-
-
-def as_csv(rows: Sequence[Row], about: dict[str, Any]) -> str:
-    """A line per row: group, name, unit, median, quartiles, number of rounds; and its `origin`."""
     columns = ("group", "name", "unit", "median", "lower_quartile", "upper_quartile", "rounds")
     values = [(*row.key, row.median, *row.quartiles, len(row.values)) for row in rows]
-    return pd.DataFrame(values, columns=columns).assign(**origin(about)).to_csv(index=False)
+    return pd.DataFrame(values, columns=columns).assign(**origin).to_csv(index=False)
 
 
 def as_json(rows: Sequence[Row], about: dict[str, Any]) -> str:

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Iterator
 
 from flowers_tpu.benchmarks.rounds import Side
-from flowers_tpu.options import Config
+from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.system.errors import RequestError, RunError
 
-NETWORKS = ("vgg16", "mobilenet_v2", "small_cnn", "tiny")
+BACKBONES = ("vgg16", "mobilenet_v2")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("float32", "bfloat16")
 # With which values of flags the training is the same; others are ignored.
@@ -47,7 +47,7 @@ class Worker:
         Raises:
             RunError: the process fails.
         """
-        with contextlib.suppress(BrokenPipeError):  # what it died of is told below
+        with contextlib.suppress(BrokenPipeError):  # what it died of is raised below
             self._process.stdin.write(f"{precision} {steps}\n")
             self._process.stdin.flush()
         return float(self._line())
@@ -62,16 +62,17 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker(python: str, config: Config, num_classes: int) -> Iterator[Worker]:
+def worker(python: str, recipe: Recipe, num_classes: int) -> Iterator[Worker]:
     """Starts the process, and ends it.
 
     Args:
         python: an interpreter that has PyTorch.
-        config: resolved, and found good by `check`.
+        recipe: found good by `check`.
         num_classes: number of logits.
     """
-    request = {name: getattr(config, name) for name in _FLAGS}
-    request |= {"num_classes": num_classes, "batch_size": config.batch_size_per_replica}
+    flags = recipe.spec.flat()
+    request = {name: flags[name] for name in _FLAGS}
+    request |= {"num_classes": num_classes, "batch_size": recipe.resolved.photos_per_step}
     with (
         tempfile.TemporaryFile("w+") as messages,
         subprocess.Popen(
@@ -88,33 +89,31 @@ def worker(python: str, config: Config, num_classes: int) -> Iterator[Worker]:
             process.kill()
 
 
-def check(python: str, config: Config, kind: str) -> None:
+def check(python: str, recipe: Recipe) -> None:
     """Checks that PyTorch can be measured beside this.
 
     Args:
         python: an interpreter that has PyTorch.
-        config: resolved.
-        kind: of the device that runs it here: `TPU`, `GPU` or `CPU`.
+        recipe: of the run that is measured.
 
     Raises:
-        RequestError: the interpreter has no PyTorch, or the flags want what is not written for it.
+        RequestError: the interpreter has no PyTorch, or the flags want what it is not asked for.
     """
     for flag, value, known in (
-        ("backbone", config.backbone, NETWORKS),
-        ("optimizer", config.optimizer, OPTIMIZERS),
+        ("backbone", recipe.spec.model.backbone, BACKBONES),
+        ("optimizer", recipe.spec.training.optimizer, OPTIMIZERS),
     ):
         if value not in known:
             raise RequestError(
-                f"--against=torch: --{flag}={value} is not written in PyTorch here; there are: "
+                f"--against=torch: --{flag}={value} is not measured in PyTorch; there are: "
                 f"{', '.join(known)}"
             )
-    if kind == "TPU":
+    if recipe.facts.kind == "TPU":
         raise RequestError("--against=torch: would train beside the TPU, on the CPU; leave it out")
-    if config.global_batch_size != config.batch_size_per_replica:
-        replicas = config.global_batch_size // config.batch_size_per_replica
+    if recipe.facts.replicas > 1:
         raise RequestError(
-            f"--against=torch: trains on one device, but here are {replicas} replicas; run on one "
-            "(without --replicas; of several GPUs by CUDA_VISIBLE_DEVICES=0)"
+            f"--against=torch: trains on one device, but here are {recipe.facts.replicas} "
+            "replicas; run on one (without --replicas; of several GPUs by CUDA_VISIBLE_DEVICES=0)"
         )
     version(python)
 
@@ -124,12 +123,12 @@ def version(python: str) -> str:
     """Asks an interpreter for the version of its PyTorch.
 
     Raises:
-        RequestError: it has none.
+        RequestError: it has none, or no torchvision.
     """
     if not shutil.which(python):
         raise RequestError(f"--torch_python={python}: no such program")
     asked = subprocess.run(
-        [python, "-c", "import torch; print(torch.__version__)"],
+        [python, "-c", "import torch, torchvision; print(torch.__version__)"],
         capture_output=True,
         text=True,
         check=False,
@@ -137,8 +136,8 @@ def version(python: str) -> str:
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["no message"])[-1]
         raise RequestError(
-            f"--torch_python={python}: cannot import torch ({reason}); make an environment with "
-            "`pip install torch` and give its interpreter"
+            f"--torch_python={python}: cannot import torch and torchvision ({reason}); make an "
+            "environment with `pip install torch torchvision` and give its interpreter"
         )
     return asked.stdout.strip()
 

@@ -1,11 +1,11 @@
-"""Trains a network in PyTorch on one resident batch; a process of its own, by --torch_python.
+"""Trains a network of torchvision on one resident batch; a process of its own, by --torch_python.
 
     python torch_worker.py REQUEST
 
 REQUEST is a JSON object: `backbone`, `alpha`, `num_classes`, `image_size`, `batch_size`,
 `optimizer`, `learning_rate`, `momentum`, `weight_decay`. Then each line of standard input,
 `PRECISION STEPS`, is answered by a line with the seconds that so many steps took. The first line
-that is written tells the version. Nothing of the package is imported: it is another interpreter.
+that is written is the version. Nothing of the package is imported: it is another interpreter.
 """
 
 import contextlib
@@ -15,8 +15,22 @@ import sys
 import time
 
 import torch
-import torch_networks
+import torchvision
 from torch import nn
+
+
+def make_network(backbone: str, num_classes: int, alpha: float) -> nn.Module:
+    """The features of a network, average pooling and a linear layer; the weights are random.
+
+    It takes float32 pixels `[batch, 3, size, size]` and gives logits `[batch, num_classes]`.
+    """
+    if backbone == "vgg16":
+        features, channels = torchvision.models.vgg16(weights=None).features, 512
+    else:
+        network = torchvision.models.mobilenet_v2(weights=None, width_mult=alpha)
+        features, channels = network.features, network.last_channel
+    pooling = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(features, *pooling, nn.Linear(channels, num_classes))
 
 
 def make_optimizer(request: dict, parameters) -> torch.optim.Optimizer:
@@ -35,9 +49,7 @@ class Trainer:
     def __init__(self, request: dict, precision: str):
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.manual_seed(0)
-        network = torch_networks.build(
-            request["backbone"], request["num_classes"], request["alpha"]
-        )
+        network = make_network(request["backbone"], request["num_classes"], request["alpha"])
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.optimizer = make_optimizer(request, self.network.parameters())
         shape = (request["batch_size"], 3, request["image_size"], request["image_size"])

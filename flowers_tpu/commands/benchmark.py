@@ -1,62 +1,70 @@
 """Measures how fast the program does its job, where the time goes, and how that compares.
 
     python scripts/benchmark.py --flagfile=scripts/flagfiles/quickstart.flags
-    python scripts/benchmark.py --measure=input,memory,resume --data_dir=DATA --image_size=512
+    python scripts/benchmark.py --measure=input,memory --data_dir=DATA --image_size=512
 
 All that is compared takes turns, round by round, in one process; the table has the median of the
 rounds and the quartiles, and ratios are worked out round by round. Nothing else should run on the
-machine meanwhile. The results also go to benchmark.json, .csv and .png, anew after each measure.
+machine meanwhile. The results also go to benchmark.json and benchmark.csv, anew after each measure;
+--compare_to=FILE prints their ratios to those of an earlier benchmark.json.
 """
 
-import contextlib
 import dataclasses
 import gc
 import os
+from typing import Any
 
 import tensorflow as tf
 
-from flowers_tpu.benchmarks import measures, plot, results, scaling, table, torch_side
+from flowers_tpu.benchmarks import measures, results, scaling, table, torch_side
 from flowers_tpu.benchmarks.bench import Bench
-from flowers_tpu.benchmarks.options import Options, numbers
+from flowers_tpu.benchmarks.options import BenchmarkOptions
 from flowers_tpu.benchmarks.results import Row
 from flowers_tpu.data import records
 from flowers_tpu.models.backbones import check_backbone
-from flowers_tpu.options import Config
-from flowers_tpu.reports import style
-from flowers_tpu.runs import folder, recipe
-from flowers_tpu.system import devices, files, stderr, terminal
+from flowers_tpu.runs.environment import environment
+from flowers_tpu.runs.recipe import Data, Recipe
+from flowers_tpu.runs.spec import Spec
+from flowers_tpu.system import files, folders, terminal
+from flowers_tpu.system.devices import choose_devices
 from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.options import DeviceOptions
 
-_PICTURE = "benchmark.png"
 
-
-def benchmark(given: Config, **options) -> None:
-    """Measures the program on a configuration, and prints and writes what came of it.
+def benchmark(given: Spec, options: BenchmarkOptions) -> None:
+    """Measures the program on a run's specification, and prints and writes what came of it.
 
     The files are written anew after each measure: what ends it early costs only the one it is at.
-
-    Args:
-        given: of the run to measure.
-        **options: the fields of `Options`.
-
-    Raises:
-        RequestError: a flag is wrong, or something does not fit into memory.
     """
-    options = Options(**options)
-    check_backbone(given.backbone, image_size=given.image_size, alpha=given.alpha)
+    model = given.model
+    check_backbone(model.backbone, image_size=given.data.image_size, alpha=model.alpha)
     before = table.read_json(options.compare_to) if options.compare_to else None
-    folder = _output_folder(options, given)
+    run = os.path.basename(os.path.normpath(given.run.run_dir))
+    folder = options.output_dir or files.join("runs", f"benchmark-{run}")
+    folders.check_usable(folder, "output_dir", folders.BENCHMARK)
+    folders.make(folder, "output_dir")
+    # Else TensorFlow takes all of a GPU's memory, and none is left for the processes of measures.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    if counts := options.numbers("replicas_sweep"):
+        # The CPU can be split once only, before anything else asks for devices.
+        choose_devices(DeviceOptions(replicas=max(*counts, given.devices.replicas)))
+    recipe = Recipe.choose(given)
+    scaling.check(recipe, options)
+    if "torch" in options.sides:
+        torch_side.check(options.torch_python, recipe)
+    bench = Bench(recipe, options, load_data(recipe))
+    check_data(bench)
+    about = about_results(bench)
+    print_what_is_measured(recipe, about)
     rows: list[Row] = []
-    with contextlib.ExitStack() as contexts:
-        bench = _prepare(given, options, contexts)
-        about = _about(bench)
-        for measure in measures.chosen(options):
-            found = measure(bench)
-            for line in table.lines(found):
-                terminal.say(line)
-            rows += found
-            written = _write(folder, rows, about)
-            gc.collect()  # models are full of cycles, and would be there beside the next ones
+    for measure in measures.chosen(options):
+        found = measure(bench)
+        for line in table.lines(found):
+            terminal.say(line)
+        rows += found
+        files.write_atomically(files.join(folder, "benchmark.json"), table.as_json(rows, about))
+        files.write_atomically(files.join(folder, "benchmark.csv"), table.as_csv(rows, about))
+        gc.collect()  # models are full of cycles, and would be there beside the next ones
     if before:
         terminal.say(f"\nCompared with {options.compare_to}:")
         earlier, about_earlier = before
@@ -64,89 +72,52 @@ def benchmark(given: Config, **options) -> None:
             terminal.say(line)
         for line in table.comparison_lines(results.changes(rows, earlier)):
             terminal.say(line)
-    terminal.say(f"\nIn {folder}: {', '.join(written)}")
+    terminal.say(f"\nIn {folder}: benchmark.json, benchmark.csv")
 
 
-def _prepare(given: Config, options: Options, contexts: contextlib.ExitStack) -> Bench:
-    # Else TensorFlow takes all of a GPU's memory, and none is left for the processes of measures.
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    if counts := numbers("replicas_sweep", options.replicas_sweep):
-        # The CPU can be split once only, before anything else asks for devices.
-        with stderr.without_chatter():
-            devices.choose_devices(replicas=max(*counts, given.replicas))
-    devices = recipe.choose_devices(given)
-    config = recipe.resolve(given, devices)
-    scaling.check(config, options)
-    if "torch" in options.sides:
-        torch_side.check(options.torch_python, config, devices.kind)
-    there = records.LABELED_SPLITS
-    if not tf.io.gfile.isdir(files.join(recipe.data_folder(config), "val")):
-        there = ("train",)
-    data = recipe.load_data(config, there)
-    _check_data(config, options, data)
-    return Bench(config, options, devices, data, contexts)
+def load_data(recipe: Recipe) -> Data:
+    """Returns the training split, and the validation split if there is one."""
+    has_val = files.is_dir(files.join(recipe.data_folder(), "val"))
+    return recipe.load_data(records.LABELED_SPLITS if has_val else ("train",))
 
 
-def _check_data(config: Config, options: Options, data: recipe.Data) -> None:
-    """Raises RequestError where measures would fail on this data set."""
-    split, batch_size = data.splits["train"], config.global_batch_size
-    if {"input", "loop", "startup", "memory"} & set(options.measures):
-        recipe.make_plan(config, data)  # refuses fewer photos than a global batch has
-    if {"memory", "resume"} & set(options.measures) and options.many_photos < batch_size:
+def check_data(bench: Bench) -> None:
+    """Raises RequestError if measures would fail on this data set."""
+    recipe, options, split = bench.recipe, bench.options, bench.data.splits["train"]
+    batch_size, image_size = recipe.resolved.photos_per_step, recipe.spec.data.image_size
+    if {"input", "loop", "memory"} & set(options.measures):
+        recipe.plan(bench.data)  # refuses fewer photos than a global batch has
+    if "memory" in options.measures and options.many_photos < batch_size:
         raise RequestError(
             f"--many_photos={options.many_photos}: is below the global batch of {batch_size}; give "
             "at least as many"
         )
-    if "notebook" in options.sides and split.photo_size != config.image_size:
+    if "notebook" in options.sides and split.photo_size != image_size:
         raise RequestError(
             f"--against=notebook: its network sees photos as they are, here of {split.photo_size} "
-            f"px, but --image_size={config.image_size}; use --image_size={split.photo_size}, or "
-            "photos of the other size"
+            f"px, but --image_size={image_size}; use --image_size={split.photo_size}, or photos of "
+            "the other size"
         )
 
 
-def _about(bench: Bench) -> dict:
-    """What is to be known about the results; prints the gist of it."""
-    config, devices = bench.config, bench.devices
-    environment = folder.environment(devices.kind, devices.replicas)
-    if "torch" in bench.options.sides:
-        environment["packages"]["torch"] = torch_side.version(bench.options.torch_python)
+def about_results(bench: Bench) -> dict[str, Any]:
+    """Returns what is to be known about the results."""
+    recipe, options = bench.recipe, bench.options
+    about = {
+        "environment": environment(recipe.facts),
+        "flags": recipe.spec.exactly(recipe.resolved).flat(),
+        "options": dataclasses.asdict(options),
+    }
+    if "torch" in options.sides:
+        about["environment"]["packages"]["torch"] = torch_side.version(options.torch_python)
+    return about
+
+
+def print_what_is_measured(recipe: Recipe, about: dict[str, Any]) -> None:
+    """Prints the gist of what is to be known about the results."""
+    spec, resolved, machine = recipe.spec, recipe.resolved, about["environment"]
     terminal.say(
-        f"{config.backbone}, {config.image_size} px, {config.precision}; "
-        f"{devices.describe(devices)}, global batch {config.global_batch_size}; "
-        f"{environment['cores']} cores of {environment['processor']}; TensorFlow {tf.__version__}"
+        f"{spec.model.backbone}, {spec.data.image_size} px, {resolved.arithmetic}; "
+        f"{recipe.facts}, global batch {resolved.photos_per_step}; "
+        f"{machine['cores']} cores of {machine['processor']}; TensorFlow {tf.__version__}"
     )
-    return {
-        "environment": environment,
-        "flags": dataclasses.asdict(config),
-        "options": dataclasses.asdict(bench.options),
-    }
-
-
-def _write(folder: str, rows: list[Row], about: dict) -> list[str]:
-    """Writes the results; returns the names of the files."""
-    contents = {
-        "benchmark.json": table.as_json(rows, about),
-        "benchmark.csv": table.as_csv(rows, about),
-    }
-    footer = ", ".join(f"{name} {value}" for name, value in table.origin(about).items())
-    if drawn := plot.draw(rows, footer):
-        contents[_PICTURE] = style.png(drawn)
-    elif tf.io.gfile.exists(files.join(folder, _PICTURE)):
-        tf.io.gfile.remove(files.join(folder, _PICTURE))  # of an earlier benchmark
-    for name, content in contents.items():
-        files.write_atomically(files.join(folder, name), content)
-    return list(contents)
-
-
-def _output_folder(options: Options, given: Config) -> str:
-    """Makes the folder for the results.
-
-    Raises:
-        RequestError: it is a file, a run's, or cannot be made.
-    """
-    name = os.path.basename(os.path.normpath(given.run_dir))
-    folder = options.output_dir or files.join("runs", f"benchmark-{name}")
-    folder.check_output_dir(folder)
-    folder.make_output_dir(folder)
-    return folder

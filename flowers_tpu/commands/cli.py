@@ -78,6 +78,7 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
     if any(argument in _HELP for argument in arguments):
         print(flags.help_text(_description(name), _kinds(name)))
         return 0
+    absl_flags.FLAGS.mark_as_parsed()  # the flags are the call's own; absl's logging asks these
     logging.use_absl_handler()
     terminal.log_beside_bars()
     try:

@@ -2,71 +2,71 @@
 
     python scripts/tpu_check.py --flagfile=scripts/flagfiles/notebook_vgg16.flags --topology=v3:2x2
 
-Tells of both stages' training steps, evaluation and prediction whether they compile, what memory
-they need, and how fast they can be at most; neither photos nor weights are needed. The compiler is
-an extra: pip install -e '.[tpu-check]'. Exit code 0: all run; 1: a step does not.
+Prints of both stages' training steps, evaluation and prediction whether they compile, what memory
+they need, and how fast they can be at most; tpu_check.json in --output_dir has the same. Neither
+photos nor weights are needed. The compiler is an extra: pip install -e '.[tpu-check]'. Exit code 0:
+all run; 1: a step does not.
 """
 
-import json
 import os
 
 import tensorflow as tf
 
 from flowers_tpu.models.backbones import check_backbone
-from flowers_tpu.options import Config
-from flowers_tpu.runs import recipe
-from flowers_tpu.system import files, stderr, terminal
-from flowers_tpu.system.devices import Devices
-from flowers_tpu.system.errors import RequestError, RunError, first_line
+from flowers_tpu.runs.recipe import Recipe
+from flowers_tpu.runs.spec import Spec
+from flowers_tpu.system import files, folders, terminal
+from flowers_tpu.system.devices import one_cpu_replica
+from flowers_tpu.system.errors import RequestError, RunError
+from flowers_tpu.system.facts import Facts
 from flowers_tpu.system.tpu_slices import Slice, parse_slices
-from flowers_tpu.tpu import attempt, compiler, lowering, report
+from flowers_tpu.tpu import attempt, compiler, report
 from flowers_tpu.tpu.data_facts import DataFacts, InputRate, data_facts, input_rate
-from flowers_tpu.tpu.lowering import Steps
+from flowers_tpu.tpu.lowering import Steps, plan_without_data
+from flowers_tpu.tpu.options import TpuCheckOptions
 from flowers_tpu.tpu.outcome import Checked
 
 
-def check(
-    given: Config,
-    *,
-    topology: str,
-    find_batch: bool,
-    output_dir: str,
-    compile_minutes: float,
-    host_images_per_second: float,
-) -> None:
-    """Compiles the steps of a run for TPUs and tells what came of it.
+def tpu_check(given: Spec, options: TpuCheckOptions) -> None:
+    """Compiles the steps of a run for TPUs, and prints and writes what came of it.
 
-    The JSON is written after each slice, so what is done stays if a later one is stopped.
+    The report is written after each slice, so what is done stays if a later one is stopped.
+
+    Args:
+        given: of the run.
+        options: what to compile for, and where the report goes.
 
     Raises:
         RequestError: a flag is wrong, or the compiler is not installed.
         RunError: a step does not run on one of the slices.
     """
-    _check_options(compile_minutes, host_images_per_second)
-    slices = parse_slices(topology)
+    slices = parse_slices(options.topology)
     compiler.check_installed()
-    check_backbone(given.backbone, image_size=given.image_size, alpha=given.alpha)
-    facts = data_facts(given)
-    configs = {slice_: _resolve(given, facts, slice_) for slice_ in slices}
-    path = _output_path(output_dir, given)
-    with stderr.without_chatter():
-        tf.config.list_logical_devices()  # starts TensorFlow
-    if given.deterministic:
+    check_backbone(given.model.backbone, image_size=given.data.image_size, alpha=given.model.alpha)
+    output_dir = options.output_dir or _default_output_dir(given)
+    folders.check_usable(output_dir, "output_dir", folders.TPU_CHECK)
+    alone = Recipe.on(one_cpu_replica(Facts("TPU")), given.changed(global_batch_size=0))
+    facts = data_facts(alone)
+    recipes = {slice_: _on_slice(given, facts, slice_) for slice_ in slices}
+    folders.make(output_dir, "output_dir")
+    if given.devices.deterministic:
         tf.config.experimental.enable_op_determinism()
-    rate = input_rate(given, facts, host_images_per_second)
-    first = configs[slices[0]]
+    rate = input_rate(alone, facts, options.host_images_per_second)
+    first = recipes[slices[0]]
     _say_what_is_known(first, facts, rate)
+
     steps = Steps(first, facts)
     about = {
         # TensorFlow's package has more than one name; those of the compiler are just these.
         "versions": {**compiler.VERSIONS, "tensorflow": tf.__version__},
         "topologies": [slice_.topology for slice_ in slices],
     }
+    path = files.join(output_dir, folders.TPU_CHECK.marker)
     done: list[Checked] = []
-    for slice_, config in configs.items():
-        checked = attempt.check_slice(steps, slice_, config, compile_minutes)
-        if find_batch:
-            checked = attempt.find_batch(steps, checked, given, compile_minutes)
+    for slice_, recipe in recipes.items():
+        checked = attempt.check_slice(steps, slice_, recipe, options.compile_minutes)
+        if options.find_batch:
+            checked = attempt.find_batch(steps, checked, options.compile_minutes)
         done.append(checked)
         terminal.say("\n".join(["", *report.table(checked, rate), ""]))
         files.write_atomically(path, report.as_json(done, rate, about))
@@ -77,33 +77,25 @@ def check(
         raise RunError(f"{len(bad)} of {len(tried)} programs do not run on a TPU ({worst})")
 
 
-def _check_options(compile_minutes: float, host_images_per_second: float) -> None:
-    if not compile_minutes > 0:
-        raise RequestError(f"--compile_minutes={compile_minutes:g}: must be above 0")
-    if not host_images_per_second >= 0:
-        raise RequestError(
-            f"--host_images_per_second={host_images_per_second:g}: must not be negative"
-        )
-
-
-def _resolve(given: Config, facts: DataFacts, slice_: Slice) -> Config:
-    """The configuration as it would be on a slice.
+def _on_slice(given: Spec, facts: DataFacts, slice_: Slice) -> Recipe:
+    """Returns the run as it would be on a slice.
 
     Raises:
         RequestError: the replicas do not divide the global batch, or it is more than all photos.
     """
-    devices = Devices(tf.distribute.get_strategy(), "TPU", slice_.replicas)
+    devices = one_cpu_replica(Facts("TPU", slice_.replicas, slice_.hosts))
     try:
-        config = recipe.resolve(given, devices)
-        lowering.make_plan(config, facts)
+        recipe = Recipe.on(devices, given)
+        plan_without_data(recipe, facts)
     except RequestError as error:
         raise RequestError(f"{slice_.topology}: {error}") from error
-    return config
+    return recipe
 
 
-def _say_what_is_known(config: Config, facts: DataFacts, rate: InputRate) -> None:
+def _say_what_is_known(recipe: Recipe, facts: DataFacts, rate: InputRate) -> None:
+    spec = recipe.spec
     terminal.say(
-        f"{config.backbone}, {config.image_size} px, {config.precision}, "
+        f"{spec.model.backbone}, {spec.data.image_size} px, {recipe.resolved.arithmetic}, "
         f"{facts.num_classes} classes"
     )
     if facts.assumed:
@@ -112,22 +104,6 @@ def _say_what_is_known(config: Config, facts: DataFacts, rate: InputRate) -> Non
     terminal.say(f"input: {delivered}{rate.origin}")
 
 
-def _output_path(folder: str, given: Config) -> str:
-    """Where the JSON goes; makes the folder. What is there must be of an earlier check."""
-    path = files.join(folder, f"{os.path.basename(os.path.normpath(given.run_dir))}.json")
-    try:
-        tf.io.gfile.makedirs(folder)
-    except tf.errors.OpError as error:
-        raise RequestError(
-            f"--output_dir={folder}: cannot be made ({first_line(error)})"
-        ) from error
-    if tf.io.gfile.exists(path):
-        try:
-            ours = json.loads(files.read_text(path)).get("made_by") == report.MADE_BY
-        except (ValueError, AttributeError):
-            ours = False
-        if not ours:
-            raise RequestError(
-                f"--output_dir={folder}: {path} is there and not this script's; name another folder"
-            )
-    return path
+def _default_output_dir(given: Spec) -> str:
+    name = os.path.basename(os.path.normpath(given.run.run_dir))
+    return os.path.join("runs", f"tpu-check-{name}")

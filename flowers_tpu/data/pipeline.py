@@ -145,7 +145,7 @@ def distribute(
         fetches_ahead: whether TensorFlow copies batches to the devices before their step.
     """
     options = None
-    if strategy.num_replicas_in_sync > 1 and not fetches_ahead:
+    if not fetches_ahead:
         options = tf.distribute.InputOptions(
             experimental_fetch_to_device=False, experimental_per_replica_buffer_size=0
         )

@@ -128,7 +128,7 @@ def shard_reader(shards: Sequence[Shard]) -> Callable[[tf.Tensor], tf.data.Datas
 
     if not any(shard.left_out for shard in shards):
         return read
-    # Nothing behind the last record in use is read: the file may be damaged there.
+    # Nothing after the last record in use is read: the file may be damaged there.
     in_use = tf.ragged.constant([shard.in_use() for shard in shards], tf.bool, ragged_rank=1)
 
     def read_used(number: tf.Tensor) -> tf.data.Dataset:

@@ -120,8 +120,8 @@ def examine(
         if finding.wrong
     ]
     if damage:
-        behind = count - len(findings) - 1
-        lost = f"; the {behind} records behind it cannot be reached" if behind > 0 else ""
+        after = count - len(findings) - 1
+        lost = f"; the {after} records after it cannot be reached" if after > 0 else ""
         problems.append(Problem(path, count, len(findings), "", damage + lost))
     elif len(findings) != count:
         found = (
@@ -143,7 +143,7 @@ def _count_whole(path: str) -> tuple[int, str]:
     """Returns the number of records before the first that is longer than its file, and its damage.
 
     TensorFlow's reader asks for a record's memory before it reads it, and a length of terabytes
-    (behind a right checksum) ends the process. So lengths are looked at first.
+    (with a right checksum) ends the process. So lengths are looked at first.
     """
     size = files.size(path)
     whole, begin = 0, 0

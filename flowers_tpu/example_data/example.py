@@ -11,7 +11,6 @@ import contextlib
 import multiprocessing
 import os
 import sys
-import threading
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -19,10 +18,10 @@ import numpy as np
 
 from flowers_tpu.data import records
 from flowers_tpu.data.classes import FLOWERS
-from flowers_tpu.example_data.photo import Photo, draw_jpeg
+from flowers_tpu.example_data.photo import Photo, draw_jpeg, end_with_parent
 from flowers_tpu.system import folders, terminal
 from flowers_tpu.system.errors import RequestError
-from flowers_tpu.system.publish import published
+from flowers_tpu.system.publish import mark, published
 
 PHOTOS_PER_CLASS = {"train": 40, "val": 10, "test": 5}
 _SHARDS = {"train": 16, "val": 4, "test": 4}
@@ -58,9 +57,10 @@ def make_example_data(
 ) -> None:
     """Draws a whole data set: shards in `train/`, `val/` and `test/`, and two text files.
 
-    The text files are `classes.txt` and `sample_submission.csv` (`id,label`, every label 0). Equal
-    arguments give equal bytes. The folder appears once it is complete; a process that is killed
-    leaves at most a folder beside it whose name ends in `.part`.
+    The text files are `classes.txt` and `sample_submission.csv` (`id,label`, every label 0);
+    `drawn_flowers.json` says what was drawn. Equal arguments give equal bytes. The folder appears
+    once it is complete; a process that is killed leaves at most a folder beside it whose name ends
+    in `.part`.
 
     Args:
         output_dir: a local folder that does not exist yet.
@@ -73,10 +73,12 @@ def make_example_data(
         RequestError: the folder exists or cannot be written.
     """
     try:
-        with published(output_dir, "output_dir", folders.DRAWN_FLOWERS, wait=True) as part:
+        with published(output_dir, "data_dir", folders.DRAWN_FLOWERS, wait=True) as part:
             _write_data(
                 part, image_size, seed, photos_per_class, processes or min(os.cpu_count() or 1, 16)
             )
+            about = {"image_size": image_size, "seed": seed, "photos": dict(photos_per_class)}
+            mark(part, folders.DRAWN_FLOWERS, about)
     except OSError as error:
         raise RequestError(f"{output_dir}: cannot be written ({error})") from error
 
@@ -141,7 +143,7 @@ def _draw_all(photos: Sequence[Photo], processes: int) -> dict[Photo, bytes]:
     if processes == 1:
         return collect(map(draw_jpeg, photos))
     with concurrent.futures.ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), _end_with_parent
+        processes, multiprocessing.get_context("spawn"), end_with_parent
     ) as pool:
         with _no_main_module():
             jpegs = pool.map(draw_jpeg, photos, chunksize=32)
@@ -160,16 +162,6 @@ def _no_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-def _end_with_parent() -> None:
-    """Ends this process when its parent is killed, which a pool's processes do not notice."""
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _write_lines(path: str, lines: Sequence[str]) -> None:

@@ -4,6 +4,9 @@ Processes that draw import this and nothing of TensorFlow: they start in a momen
 """
 
 import io
+import multiprocessing
+import os
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -33,3 +36,13 @@ def draw_jpeg(photo: Photo) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=_JPEG_QUALITY)
     return buffer.getvalue()
+
+
+def end_with_parent() -> None:
+    """Ends this process when its parent is killed, which a pool's processes do not notice."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

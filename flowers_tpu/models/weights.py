@@ -75,7 +75,7 @@ def match_layers(expected: dict[str, list[tuple[int, ...]]], stored: Layers) -> 
 
     By name, where the file has all names; else by order: the names that Keras numbers itself
     (`conv2d_17`) depend on what was built before, and on the version of Keras. Layers that the
-    backbone does not have are passed over only behind all of its own (a classification head): VGG19
+    backbone does not have are passed over only after all of its own (a classification head): VGG19
     holds every layer of VGG16, ResNet101 every one of ResNet50, and would otherwise pass for them.
 
     Args:

@@ -1,6 +1,7 @@
 """What a person reads on the terminal while a run goes on: lines, and bars that move."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
@@ -10,6 +11,7 @@ from flowers_tpu.monitor.watchers import Epoch, Watcher
 from flowers_tpu.system import terminal
 from flowers_tpu.system.terminal import note, say
 from flowers_tpu.training.calls import Call, EvalCall
+from flowers_tpu.training.history import Row
 from flowers_tpu.training.plan import Plan
 from flowers_tpu.training.state import TrainState
 
@@ -44,48 +46,61 @@ class Lines(Watcher):
 
 
 class Bars(Watcher):
-    """Shows how far an epoch is, then its validation.
+    """Shows how far an epoch is, then its validation; from before the first call, which compiles.
 
     Args:
         plan: of the run.
         val_photos: examples of the validation split.
+        step: steps done when the run begins or continues.
+        history: a row per finished epoch.
     """
 
-    def __init__(self, plan: Plan, val_photos: int):
+    def __init__(self, plan: Plan, val_photos: int, step: int, history: Sequence[Row]):
         self._plan, self._val_photos = plan, val_photos
+        self._step, self._history = step, history
         self._bar: terminal.Bar | None = None
+
+    def __enter__(self) -> "Bars":
+        if not self._plan.finished(self._history):
+            self._open(len(self._history), self._step)
+        return self
 
     def on_call(self, call: Call) -> None:
         """Moves the bar of the epoch on."""
-        plan, photos = self._plan, self._plan.photos_per_step
-        before = call.step - call.steps
-        epoch = before // plan.steps_per_epoch
-        if self._bar is None:
-            self._bar = terminal.bar(
-                plan.steps_per_epoch * photos,
-                f"epoch {epoch + 1}/{plan.schedule.total_epochs} {plan.schedule.stage(epoch)}",
-                initial=(before - epoch * plan.steps_per_epoch) * photos,
-            )
         self._bar.set_postfix(loss=f"{call.loss:.4f}")
-        self._bar.update(call.steps * photos)
-        if call.step == (epoch + 1) * plan.steps_per_epoch:
+        self._bar.update(call.steps * self._plan.photos_per_step)
+        if call.step % self._plan.steps_per_epoch == 0:
             self.close()
+            self._open((call.step - 1) // self._plan.steps_per_epoch, call.step)
 
     def on_validation(self, call: EvalCall) -> None:
         """Moves the bar of the validation on."""
-        if self._bar is None:
-            self._bar = terminal.bar(self._val_photos, "validation")
         self._bar.update(call.steps * self._plan.photos_per_step)
 
     def on_epoch(self, epoch: Epoch) -> None:
-        """Takes the bar away."""
+        """Begins the next epoch."""
         self.close()
+        if not epoch.is_last:
+            self._open(epoch.row["epoch"], epoch.row["step"])
 
     def close(self) -> None:
         """Takes the bar away."""
         if self._bar is not None:
             self._bar.close()
         self._bar = None
+
+    def _open(self, epoch: int, step: int) -> None:
+        """Shows where an epoch is, counted from 0, after a step of the run."""
+        plan, photos = self._plan, self._plan.photos_per_step
+        done = step - epoch * plan.steps_per_epoch
+        if done == plan.steps_per_epoch:
+            self._bar = terminal.bar(self._val_photos, "validation")
+            return
+        self._bar = terminal.bar(
+            plan.steps_per_epoch * photos,
+            f"epoch {epoch + 1}/{plan.schedule.total_epochs} {plan.schedule.stage(epoch)}",
+            initial=done * photos,
+        )
 
 
 def print_plan(

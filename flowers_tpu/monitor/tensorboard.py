@@ -1,6 +1,7 @@
 """A run in TensorBoard: event files that tell the truth however often the run was interrupted."""
 
 import collections
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -68,8 +69,8 @@ class Board(Watcher):
     def __enter__(self) -> "Board":
         paths = {split: files.join(self._folder, split) for split in _SPLITS}
         shown = {split: _shown(path) for split, path in paths.items()}
-        self._writers = {split: EventFileWriter(path) for split, path in paths.items()}
-        for split in paths:
+        for split, path in paths.items():
+            self._writers[split] = EventFileWriter(path)
             # The first of these marks a beginning, every other one makes void what comes after it.
             begin = SessionLog(status=SessionLog.START)
             self._add(split, Event(step=self._step + 1, session_log=begin))
@@ -79,8 +80,9 @@ class Board(Watcher):
     def close(self) -> None:
         """Closes the files."""
         writers, self._writers = self._writers, {}
-        for writer in writers.values():
-            writer.close()
+        with contextlib.ExitStack() as stack:  # the second also if the first one fails
+            for writer in writers.values():
+                stack.callback(writer.close)
 
     @property
     def is_open(self) -> bool:

@@ -192,7 +192,6 @@ def watchers(trained: Trained, plan: Plan, state: TrainState) -> Iterator[Watche
     """Yields who watches a run."""
     recipe, folder, val = trained.feed.recipe, trained.folder, trained.data.splits["val"]
     options, step = recipe.spec.run, int(state.step.numpy())
-    yield console.Bars(plan, val.size)
     yield console.Lines(plan)
     if options.tensorboard:
         times = {row["epoch"]: row for row in folder.read_table(TIMING).to_dict("records")}
@@ -207,3 +206,5 @@ def watchers(trained: Trained, plan: Plan, state: TrainState) -> Iterator[Watche
         )
     if options.profiled_steps:
         yield Profile(folder.file("tensorboard"), options.profiled_steps, step)
+    # Last, so that the clock of the next bar begins after what the others do.
+    yield console.Bars(plan, val.size, step, state.progress.history)

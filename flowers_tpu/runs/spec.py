@@ -140,16 +140,18 @@ def read_saved(saved: Mapping[str, Mapping[str, Any]]) -> tuple[Spec, Resolved]:
     """Returns what a run's `config.json` holds.
 
     Raises:
-        RequestError: it has flags that this version does not know.
+        RequestError: it has what this version does not know.
     """
     given, resolved = saved["flags"], dict(saved["resolved"])
-    if unknown := sorted(set(given) - set(FIELDS)):
-        raise RequestError(
-            f"holds flags that this version does not know "
-            f"({', '.join(f'--{name}' for name in unknown)}); use the version that made the run, "
-            "which environment.json names"
-        )
     if "precision" in resolved:  # version 0.1 kept all flags once more, with these replaced
-        names = ("global_batch_size", "precision", "augment_on")
-        return Spec.of(**given), Resolved(*(resolved[name] for name in names))
+        resolved = {
+            COMES_TO[n]: resolved[n] for n in ("global_batch_size", "precision", "augment_on")
+        }
+    unknown = [f"--{name}" for name in sorted(set(given) - set(FIELDS))]
+    unknown += sorted(set(resolved) - {field.name for field in dataclasses.fields(Resolved)})
+    if unknown:
+        raise RequestError(
+            f"holds flags that this version does not know ({', '.join(unknown)}); use the version "
+            "that made the run, which environment.json names"
+        )
     return Spec.of(**given), Resolved(**resolved)

@@ -42,7 +42,7 @@ RUN = Owner("run", "config.json", frozenset({"flags.txt", "environment.json", LO
 EXPLORATION = Owner("exploration", "summary.json")
 RESULTS = Owner("folder of a run's results", "results.json")
 DATA_SET = Owner("data set of scripts/make_tfrecords.py", "conversion.json")
-DRAWN_FLOWERS = Owner("drawn flowers", "drawn_flowers.json")
+DRAWN_FLOWERS = Owner("data set of drawn flowers", "drawn_flowers.json")
 BENCHMARK = Owner("benchmark", "benchmark.json")
 TPU_CHECK = Owner("TPU check", "tpu_check.json")
 OWNERS = (RUN, EXPLORATION, RESULTS, DATA_SET, DRAWN_FLOWERS, BENCHMARK, TPU_CHECK)
@@ -75,7 +75,10 @@ def check_usable(path: str, flag: str, owner: Owner) -> None:
         return
     for other in OWNERS:
         if other.marker in others:
-            raise RequestError(f"--{flag}={path}: holds a {other.what}; choose another folder")
+            article = "an" if other.what[0] in "aeiou" else "a"
+            raise RequestError(
+                f"--{flag}={path}: holds {article} {other.what}; choose another folder"
+            )
     raise RequestError(
         f"--{flag}={path}: holds files but no {owner.what} ({others[0]}, …); choose another folder"
     )

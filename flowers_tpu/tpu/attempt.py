@@ -4,38 +4,38 @@ import dataclasses
 import math
 import time
 
-from flowers_tpu.options import Config
+from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.system import terminal
 from flowers_tpu.system.tpu_slices import GIB, Slice
 from flowers_tpu.tpu import compiler, diagnosis
 from flowers_tpu.tpu.batch_search import largest_batch
 from flowers_tpu.tpu.compiler import CompileError, CompileTimeoutError
 from flowers_tpu.tpu.diagnosis import Problem, StepError
-from flowers_tpu.tpu.lowering import ReplicaStep, Steps
+from flowers_tpu.tpu.lowering import Step, Steps
 from flowers_tpu.tpu.outcome import Checked, Outcome
 
 
-def check_slice(steps: Steps, slice_: Slice, config: Config, minutes: float) -> Checked:
+def check_slice(steps: Steps, slice_: Slice, recipe: Recipe, minutes: float) -> Checked:
     """Compiles every step of a run for a slice.
 
     Args:
         steps: of the run.
         slice_: what to compile for.
-        config: of the run, resolved for the slice.
+        recipe: of the run on the slice.
         minutes: most time for one compilation.
     """
-    batch_size = config.batch_size_per_replica
+    batch_size = recipe.photos_per_replica
     outcomes = [_try(steps, step, batch_size, slice_, minutes) for step in steps.steps]
-    return Checked(slice_, config, outcomes)
+    return Checked(slice_, recipe, outcomes)
 
 
-def find_batch(steps: Steps, checked: Checked, given: Config, minutes: float) -> Checked:
+def find_batch(steps: Steps, checked: Checked, minutes: float) -> Checked:
     """Searches the largest batch with which every step fits, and prints its flag.
 
     Returns:
         The same slice with that batch and its outcomes.
     """
-    slice_ = checked.slice_
+    slice_, recipe = checked.slice_, checked.recipe
     for outcome in checked.outcomes:
         if outcome.problem and outcome.problem.reason != "memory":
             terminal.say(
@@ -43,12 +43,10 @@ def find_batch(steps: Steps, checked: Checked, given: Config, minutes: float) ->
                 f"not run for another reason than memory ({outcome.problem.reason})"
             )
             return checked
-    most = max(
-        checked.config.batch_size_per_replica, steps.facts.training_photos // slice_.replicas
-    )
+    most = max(recipe.photos_per_replica, steps.facts.training_photos // slice_.replicas)
     fits, fails, outcomes = _search(steps, checked, most, minutes)
     flag = f"--batch_size_per_replica={fits}"
-    if given.global_batch_size:
+    if recipe.spec.data.global_batch_size:
         flag = f"--global_batch_size={fits * slice_.replicas}"
     if fails <= most:
         limit = f"{fails} on a replica {_why_not(outcomes[fails])}"
@@ -67,9 +65,9 @@ def _search(
 ) -> tuple[int, int, dict[int, list[Outcome]]]:
     """Returns what `largest_batch` does, and what was tried of each batch.
 
-    The step that needs most is tried first, the others only where it fits.
+    The step that needs most is tried first, the others only if it fits.
     """
-    slice_, first = checked.slice_, checked.config.batch_size_per_replica
+    slice_, first = checked.slice_, checked.recipe.photos_per_replica
     outcomes = {first: checked.outcomes}
     by_need = sorted(checked.outcomes, key=lambda outcome: -outcome.needed)
 
@@ -83,16 +81,14 @@ def _search(
             outcomes[batch_size] = [tried[s.name] for s in steps.steps if s.name in tried]
         needed = max(outcome.needed for outcome in outcomes[batch_size])
         if any(outcome.problem for outcome in outcomes[batch_size]):
-            # The compiler tells of rounded figures, by which what does not fit may seem to.
+            # The compiler's figures are rounded: by them, what does not fit may seem to.
             needed = max(needed, math.nextafter(slice_.available, math.inf))
         return needed
 
     return *largest_batch(need, slice_.available, first=first, most=most), outcomes
 
 
-def _try(
-    steps: Steps, step: ReplicaStep, batch_size: int, slice_: Slice, minutes: float
-) -> Outcome:
+def _try(steps: Steps, step: Step, batch_size: int, slice_: Slice, minutes: float) -> Outcome:
     """Lowers and compiles a step; says how it went."""
     label = f"{slice_.topology} {step.name}, {batch_size} photos"
     lowered = compiled = problem = None

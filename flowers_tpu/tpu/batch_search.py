@@ -11,11 +11,11 @@ def largest_batch(
     """Searches the largest batch whose memory fits; it grows nearly linearly with the batch.
 
     Each try is where the line through the two nearest known points meets `available`, or half-way
-    to what is known to be too much where that line says nothing. The result is a multiple of 8 from
+    to what is known to be too much if that line says nothing. The result is a multiple of 8 from
     8 photos on, exact to 8, or to 3% of it; below 8 it is exact.
 
     Args:
-        need: gives the memory a batch needs, in bytes; infinity where only known to be too much.
+        need: gives the memory a batch needs, in bytes; infinity if only known to be too much.
         available: bytes.
         first: batch to begin with.
         most: no larger one is tried.
@@ -38,7 +38,7 @@ def largest_batch(
         batch = _estimate(seen, available, fails)
         if batch >= fails:
             # Nothing is known to be too much: all there is. Else the line leads past what was seen
-            # to be too much, as where need() is infinite: halve.
+            # to be too much, as when need() is infinite: halve.
             batch = most if fails > most else (fits + fails) // 2
         if batch < most:
             batch -= batch % _granularity(batch)

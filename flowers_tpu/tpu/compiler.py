@@ -55,7 +55,7 @@ class CompileTimeoutError(Exception):
 
 
 def check_installed() -> None:
-    """Raises RequestError where the compiler is not installed, or is another than `VERSIONS`."""
+    """Raises RequestError if the compiler is not installed, or is another than `VERSIONS`."""
     if sys.platform != "linux" or sys.version_info < (3, 11):
         raise RequestError(
             "the TPU compiler needs Linux and Python 3.11 or later; this is Python "
@@ -72,7 +72,7 @@ def check_installed() -> None:
         if found != known:
             raise RequestError(
                 f"{name} {found} is installed, but this check is made for {name} {known}: "
-                f"{_INSTALL}, in an environment of its own where another is needed"
+                f"{_INSTALL}, in an environment of its own if another is needed"
             )
 
 

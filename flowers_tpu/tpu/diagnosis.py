@@ -61,7 +61,7 @@ class StepError(Exception):
 
 
 def of_lowering(error: BaseException) -> Problem:
-    """Reads what TensorFlow says where it has no XLA operation for one of its own."""
+    """Reads what TensorFlow says if it has no XLA operation for one of its own."""
     text = str(error)
     named = re.search(r"(\w+) \(No registered '\w+' OpKernel.*?\{\{node ([^}]+)\}\}", text)
     node = named or re.search(r"()\{\{node ([^}]+)\}\}", text)

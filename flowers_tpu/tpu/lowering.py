@@ -1,8 +1,9 @@
 """The steps of a run as XLA programs: what one replica of a TPU would be given to compile.
 
-They are lowered under the default strategy, on which a sum over the replicas is the identity; what
-that costs is worked out from its size (`roofline.py`). Gradients and update of a step are one
-program, as in training; with `--on_nan=skip`, which is not looked at here, they are two.
+They are the functions that training, evaluation and prediction run on a replica, lowered under the
+default strategy, on which a sum over the replicas is the identity; what that costs is worked out
+from its size (`roofline.py`). Gradients and update of a step are one program, as in training; with
+`--on_nan=skip`, which is not looked at here, they are two.
 """
 
 import dataclasses
@@ -15,19 +16,22 @@ import tensorflow as tf
 # Part of TensorFlow's wheel, so finding dynamic shapes needs no other package.
 from tensorflow.compiler.xla.service import hlo_pb2
 
-from flowers_tpu.data.augment import apply
+from flowers_tpu.data.augment.draws import NUM_DRAWS
 from flowers_tpu.data.splits import Split
-from flowers_tpu.options import Config
-from flowers_tpu.runs import feed, recipe
+from flowers_tpu.runs.feed import Feed, train_decoder
+from flowers_tpu.runs.recipe import Data, Recipe
 from flowers_tpu.tpu import diagnosis
 from flowers_tpu.tpu.data_facts import DataFacts
 from flowers_tpu.tpu.diagnosis import StepError
-from flowers_tpu.training import calls, multistep, steps
+from flowers_tpu.training import multistep, steps
+from flowers_tpu.training.plan import Plan
 from flowers_tpu.training.state import TrainState
+
+_STAGES = {"warmup": "warm-up", "finetune": "fine-tuning"}
 
 
 @dataclasses.dataclass(frozen=True)
-class ReplicaStep:
+class Step:
     """What one replica does in a step.
 
     Attributes:
@@ -67,27 +71,25 @@ class Steps:
     """The steps of a run, lowered when asked for; the model is built once.
 
     Attributes:
-        config: of the run, resolved.
+        recipe: of the run.
         facts: of its data.
         state: of the run, with random weights.
         steps: of the run: training in both stages, evaluation and prediction.
     """
 
-    def __init__(self, config: Config, facts: DataFacts):
-        self.config, self.facts = config, facts
-        plan = make_plan(config, facts)
-        self.state = recipe.make_state(
-            dataclasses.replace(config, weights="none"), tf.distribute.get_strategy(), plan
-        )
-        self.steps = replica_steps(config, self.state, plan)
+    def __init__(self, recipe: Recipe, facts: DataFacts):
+        self.recipe, self.facts = recipe, facts
+        plan = plan_without_data(recipe, facts)
+        self.state = recipe.changed(weights="none").state(plan)
+        self.steps = replica_steps(recipe, self.state, plan)
         self._lowered: dict[tuple[str, int], Lowered] = {}
 
-    def lower(self, step: ReplicaStep, batch_size: int) -> Lowered:
+    def lower(self, step: Step, batch_size: int) -> Lowered:
         """Returns a step for so many photos on a replica; raises StepError."""
         key = step.name, batch_size
         if key not in self._lowered:
             spec = batch_spec(
-                self.config,
+                self.recipe,
                 batch_size,
                 training=step.training,
                 photo_size=self.facts.photo_size,
@@ -96,8 +98,8 @@ class Steps:
         return self._lowered[key]
 
 
-def make_plan(config: Config, facts: DataFacts) -> calls.Plan:
-    """Works out the numbers of a run of a resolved configuration without its data.
+def plan_without_data(recipe: Recipe, facts: DataFacts) -> Plan:
+    """Works out the numbers of a run from what is known of its data.
 
     Balanced class weights are those of equally many photos of each class.
 
@@ -106,48 +108,38 @@ def make_plan(config: Config, facts: DataFacts) -> calls.Plan:
     """
     photos = facts.training_photos
     if facts.assumed:  # a number that is only assumed refuses nothing
-        photos = max(photos, config.global_batch_size)
-    labels = (np.arange(photos) % facts.num_classes).astype(np.int32)
+        photos = max(photos, recipe.resolved.photos_per_step)
+    labels = np.arange(photos, dtype=np.int32) % facts.num_classes
     split = Split("train", shards=(), ids=labels, labels=labels)
     names = tuple(map(str, range(facts.num_classes)))
-    return recipe.make_plan(config, recipe.Data("", names, {"train": split}))
+    return recipe.plan(Data("", names, {"train": split}))
 
 
-def replica_steps(config: Config, state: TrainState, plan: calls.Plan) -> list[ReplicaStep]:
+def replica_steps(recipe: Recipe, state: TrainState, plan: Plan) -> list[Step]:
     """Returns the steps of a run: training in both stages, evaluation and prediction."""
-    model = state.classifier.model
-    epochs = {"warm-up": config.warmup_epochs, "fine-tuning": config.epochs}
+    model, augment = state.classifier.model, Feed(recipe, {}).augment_on_device
+    epochs = {"warmup": plan.schedule.warmup_epochs, "finetune": plan.schedule.epochs}
+    training = []
+    for stage, name in _STAGES.items():
+        if epochs[stage]:
+            step = multistep.replica_step(state, stage, plan.objective, augment)
+            whole, summed = multistep.whole_step(step, state), tuple(step.variables)
+            training.append(Step(name, whole, training=True, summed=summed))
     return [
-        *(_train_step(stage, config, state, plan) for stage in epochs if epochs[stage]),
-        ReplicaStep("evaluation", functools.partial(steps.eval_step, model)),
-        ReplicaStep("prediction", functools.partial(steps.predict_step, model)),
+        *training,
+        Step("evaluation", functools.partial(steps.eval_step, model)),
+        Step("prediction", functools.partial(steps.predict_step, model)),
     ]
 
 
-def _train_step(name: str, config: Config, state: TrainState, plan: calls.Plan) -> ReplicaStep:
-    stage = {"warm-up": "warmup", "fine-tuning": "finetune"}[name]
-    gradients_step, update_step = multistep.replica_steps(
-        state, stage, plan.seed, plan.objective, feed.augment_on_device(config)
-    )
-
-    def train_step(batch):
-        gradients, results = gradients_step(batch)
-        update_step(gradients)
-        state.step.assign_add(1)
-        return results
-
-    summed = tuple(multistep.trained_variables(state, stage))
-    return ReplicaStep(name, train_step, training=True, summed=summed)
-
-
 def batch_spec(
-    config: Config, batch_size: int, *, training: bool, photo_size: int
+    recipe: Recipe, batch_size: int, *, training: bool, photo_size: int
 ) -> dict[str, tf.TensorSpec]:
     """Returns what a replica's batch is made of."""
-    side, spec = config.image_size, {}
-    if training and config.augment_on == "device":
-        side = feed.train_decoder(config, photo_size).side
-        spec["draws"] = tf.TensorSpec([batch_size, apply.NUM_DRAWS], tf.float32)
+    side, spec = recipe.spec.data.image_size, {}
+    if training and recipe.resolved.augments_on == "device":
+        side = train_decoder(recipe, photo_size).side
+        spec["draws"] = tf.TensorSpec([batch_size, NUM_DRAWS], tf.float32)
     return {
         "image": tf.TensorSpec([batch_size, side, side, 3], tf.uint8),
         "label": tf.TensorSpec([batch_size], tf.int32),
@@ -156,9 +148,7 @@ def batch_spec(
     }
 
 
-def lower(
-    step: ReplicaStep, spec: dict[str, tf.TensorSpec], state: Iterable[tf.Variable] = ()
-) -> Lowered:
+def lower(step: Step, spec: dict[str, tf.TensorSpec], state: Iterable[tf.Variable] = ()) -> Lowered:
     """Lowers a step.
 
     Args:

@@ -21,7 +21,7 @@ class TpuCheckOptions(Options):
     output_dir: str = knob(
         "",
         "Folder for the report, tpu_check.json, which is written after each slice; empty: "
-        "runs/tpu-check-<flagfile's name>.",
+        "runs/tpu-check-<name of --run_dir>.",
     )
     compile_minutes: float = knob(
         30.0, "Most time to give to one compilation.", unit="minutes", above=0

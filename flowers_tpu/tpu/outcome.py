@@ -4,11 +4,11 @@ import dataclasses
 import functools
 import math
 
-from flowers_tpu.options import Config
+from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.system.tpu_slices import Slice
 from flowers_tpu.tpu.compiler import Compiled
 from flowers_tpu.tpu.diagnosis import Problem
-from flowers_tpu.tpu.lowering import Lowered, ReplicaStep
+from flowers_tpu.tpu.lowering import Lowered, Step
 from flowers_tpu.tpu.roofline import Roofline, roofline
 
 
@@ -20,13 +20,13 @@ class Outcome:
         slice_: what it was compiled for.
         step: the step.
         batch_size: photos of one replica.
-        lowered: its program; None where there is none.
-        compiled: the compiler's figures; None where it refused.
+        lowered: its program; None if there is none.
+        compiled: the compiler's figures; None if it refused.
         problem: why it does not run on this slice; None if it does.
     """
 
     slice_: Slice
-    step: ReplicaStep
+    step: Step
     batch_size: int
     lowered: Lowered | None = None
     compiled: Compiled | None = None
@@ -41,12 +41,12 @@ class Outcome:
 
     @property
     def headroom(self) -> float:
-        """Bytes of memory of one device that are left; below 0 where it does not fit."""
+        """Bytes of memory of one device that are left; below 0 if it does not fit."""
         return self.slice_.available - self.needed
 
     @functools.cached_property
     def roofline(self) -> Roofline | None:
-        """The bounds; None where it does not compile."""
+        """The bounds; None if it does not compile."""
         if not self.compiled:
             return None
         return roofline(
@@ -65,13 +65,12 @@ class Checked:
 
     Attributes:
         slice_: the slice.
-        config: of the run, resolved for it.
-        outcomes: of its steps; of the largest batch, where that was searched and found.
-        largest_batch: most photos of one replica; 0 where not even one fits, None where that is not
-            known.
+        recipe: of the run on it.
+        outcomes: of its steps; of the largest batch, if that was searched and found.
+        largest_batch: most photos of one replica; 0 if not even one fits, None if not known.
     """
 
     slice_: Slice
-    config: Config
+    recipe: Recipe
     outcomes: list[Outcome]
     largest_batch: int | None = None

@@ -1,6 +1,5 @@
-"""What a person and a program get to read of a check: a table and JSON."""
+"""What a person and a program read of a check: a table and JSON."""
 
-import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -9,7 +8,6 @@ from flowers_tpu.system.tpu_slices import GIB, Slice
 from flowers_tpu.tpu.data_facts import InputRate
 from flowers_tpu.tpu.outcome import Checked, Outcome
 
-MADE_BY = "flowers_tpu scripts/tpu_check.py"
 NOTE = (
     "The compiler's figures are what libtpu says of the programs it made; the bounds follow from\n"
     "them and the chips' published peaks. The bytes moved are the compiler's count, which may\n"
@@ -49,7 +47,6 @@ def as_json(checked: Sequence[Checked], rate: InputRate, about: dict) -> str:
         about: what else is to stand there.
     """
     content = {
-        "made_by": MADE_BY,
         "note": NOTE,
         **about,
         "input": {"images_per_second_per_host": rate.images_per_second, "origin": rate.origin},
@@ -59,7 +56,7 @@ def as_json(checked: Sequence[Checked], rate: InputRate, about: dict) -> str:
 
 
 def _slice(checked: Checked, rate: InputRate) -> dict:
-    slice_ = checked.slice_
+    slice_, recipe = checked.slice_, checked.recipe
     return {
         "topology": slice_.topology,
         "accelerator": slice_.accelerator,
@@ -71,7 +68,7 @@ def _slice(checked: Checked, rate: InputRate) -> dict:
         "hbm_bytes_per_second_per_replica": slice_.hbm_bandwidth,
         "interconnect_bytes_per_second_per_chip": slice_.generation.interconnect,
         "sources": slice_.generation.sources,
-        "config": dataclasses.asdict(checked.config),
+        "flags": recipe.spec.exactly(recipe.resolved).flat(),
         "largest_batch_size_per_replica": checked.largest_batch,
         "steps": [_step(outcome, rate) for outcome in checked.outcomes],
     }

@@ -142,8 +142,8 @@ def _loss_and_outcomes(
     """Returns this replica's share of the global loss, its sum of losses, and its outcomes.
 
     The shares add up to the mean loss over the *global* batch, plus the regularization once: a mean
-    over the replica's own batch would weigh examples by where they are. The global sum of weights is
-    a constant, so no replica waits for others between its forward and its backward pass.
+    over the replica's own batch would weigh examples by where they are. The sum of the weights is a
+    constant, so no replica waits for others between its forward and its backward pass.
     """
     options = objective.options
     each = losses.cross_entropy(logits, batch["label"], options.label_smoothing)

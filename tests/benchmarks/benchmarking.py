@@ -1,49 +1,27 @@
-"""Benchmarks of a tiny network, whole or in parts, for tests."""
+"""Runs of a tiny network to measure, for tests."""
 
-import json
-
-import pytest
-import tensorflow as tf
-
-from flowers_tpu.benchmarks import compute
-from flowers_tpu.benchmarks.options import Options
-from flowers_tpu.commands import benchmark
-from flowers_tpu.options import Config
-from flowers_tpu.runs import recipe
-from flowers_tpu.system.devices import Devices
+from flowers_tpu.benchmarks import work
+from flowers_tpu.runs.recipe import Recipe
+from flowers_tpu.runs.spec import Spec
+from flowers_tpu.system.devices import Devices, one_cpu_replica
+from flowers_tpu.system.facts import Facts
 
 SIZE, BATCH = 32, 8
-
-QUICK = {"rounds": 2, "seconds_per_round": 0.01}
-
-
-def benchmark(flags, folder, **options):
-    """Runs it; returns the content of its JSON, and the rows by (name, unit)."""
-    options = {**vars(Options(**QUICK)), "output_dir": str(folder), **options}
-    benchmark.benchmark(Config(**flags), **options)
-    content = json.loads((folder / "benchmark.json").read_text())
-    return content, {(row["name"], row["unit"]): row for row in content["results"]}
+TINY = {"backbone": "tiny", "weights": "none", "image_size": SIZE, "shuffle_buffer": 8}
 
 
-def of(content, group, name, unit):
-    """The rounds of a row whose group begins so."""
-    (row,) = (
-        row for row in content["results"]
-        if row["group"].startswith(group) and (row["name"], row["unit"]) == (name, unit)
-    )  # fmt: skip
-    assert row["median"] == pytest.approx(sum(row["rounds"]) / len(row["rounds"]))
-    return row["rounds"]
+def make_recipe(folder, devices=None, **flags):
+    """A run on the photos of a folder, by default on one replica."""
+    flags = {**TINY, "data_dir": str(folder), "batch_size_per_replica": BATCH, **flags}
+    return Recipe.on(devices or one_cpu_replica(), Spec.of(**flags))
 
 
-def resolved(folder, strategy, **flags):
-    """A configuration on the photos of a folder."""
-    flags = {"backbone": "tiny", "weights": "none", "image_size": SIZE, **flags}
-    config = Config(data_dir=str(folder), **{"global_batch_size": BATCH, **flags})
-    return recipe.resolve(config, Devices(strategy, "CPU", strategy.num_replicas_in_sync))
+def make_work(folder, devices=None, **flags):
+    """The steps of such a run."""
+    recipe = make_recipe(folder, devices, **flags)
+    return work.make_work(recipe, recipe.load_data())
 
 
-def make_work(folder, strategy=None, **flags):
-    """The steps of a configuration, by default on one replica."""
-    strategy = strategy or tf.distribute.get_strategy()
-    config = resolved(folder, strategy, **flags)
-    return compute.make_work(config, strategy, recipe.load_data(config))
+def devices_of(strategy):
+    """The replicas of a strategy on the CPU."""
+    return Devices(strategy, Facts("CPU", strategy.num_replicas_in_sync))

@@ -4,12 +4,14 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
-from benchmarking import BATCH, SIZE, make_work, resolved
 
-from flowers_tpu.benchmarks import compute, end_to_end, evaluating, inputs, keras_fit, rounds
-from flowers_tpu.data.augment import apply
-from flowers_tpu.runs import recipe
+from flowers_tpu.benchmarks import compute, inputs, keras_fit
+from flowers_tpu.data.augment.draws import NUM_DRAWS
+from flowers_tpu.runs.feed import Feed
 from flowers_tpu.system.errors import RunError
+from flowers_tpu.training import calls, pacing
+from flowers_tpu.training.multistep import Results
+from tests.benchmarks.benchmarking import BATCH, SIZE, devices_of, make_work
 
 
 @pytest.fixture(scope="module")
@@ -22,20 +24,18 @@ def weights(part):
     return np.concatenate([variable.numpy().ravel() for variable in part.variables])
 
 
-def test_steps_are_divided_into_calls():
-    assert list(compute.calls(10, 4)) == [4, 4, 2]
-    assert list(compute.calls(3, 4)) == [3]
-
-
 @pytest.mark.parametrize("replicas, augment_on", [(1, "host"), (2, "device")])
 def test_training_does_the_steps_asked_for(folder, work, make_strategy, replicas, augment_on):
     if replicas > 1:
-        work = make_work(folder, make_strategy(replicas), augment_on=augment_on)
-    images = work.strategy.experimental_local_results(work.resident.batch["image"])
+        devices = devices_of(make_strategy(replicas))
+        work = make_work(
+            folder, devices, batch_size_per_replica=BATCH // replicas, augment_on=augment_on
+        )
+    images = work.recipe.strategy.experimental_local_results(work.resident.batch["image"])
     assert [image.shape for image in images] == [(BATCH // replicas, SIZE, SIZE, 3)] * replicas
     assert ("draws" in work.resident.batch) is (augment_on == "device")
     before = weights(work.state.classifier.model)
-    side = compute.train_side(work, "train", "finetune", steps_per_call=3)
+    side = compute.train_side(work, "train", "finetune", per_call=3)
     assert side.photos_per_step == BATCH
     assert side.open()(7) > 0
     assert work.state.step.numpy() == 7
@@ -51,7 +51,7 @@ def test_training_does_the_steps_asked_for(folder, work, make_strategy, replicas
 def test_the_warm_up_leaves_the_backbone_alone(work):
     classifier = work.state.classifier
     backbone, head = weights(classifier.features), weights(classifier.head)
-    compute.train_side(work, "warm-up", "warmup", steps_per_call=2).open()(2)
+    compute.train_side(work, "warm-up", "warmup", per_call=2).open()(2)
     np.testing.assert_array_equal(weights(classifier.features), backbone)
     assert np.abs(weights(classifier.head) - head).max() > 0
 
@@ -65,6 +65,10 @@ def test_inference_changes_nothing(work):
     ):
         assert side.open()(3) > 0
     np.testing.assert_array_equal(weights(work.state.classifier.model), before)
+
+
+def endless_batches(work):
+    return inputs.endless_batches(work.recipe, work.recipe.load_data(("train",)))
 
 
 def make_bad_work(folder, **flags):
@@ -83,8 +87,7 @@ def test_steps_that_are_not_finite_are_not_timed(folder):
 @pytest.mark.parametrize("on_nan", ["stop", "skip"])
 def test_a_loop_whose_steps_are_not_finite_is_not_timed(folder, on_nan):
     work = make_bad_work(folder, on_nan=on_nan)
-    batches = inputs.endless_batches(work.config, work.strategy, recipe.load_data(work.config))
-    run = end_to_end.side(work, "the loop", batches).open()
+    run = compute.loop_side(work, "the loop", endless_batches(work)).open()
     with pytest.raises(RunError, match=r"the loop: .* not finite \(step 0\); a lower --learning_"):
         run(3)
 
@@ -102,15 +105,15 @@ def test_a_call_has_as_many_steps_as_one_of_the_loop(
 ):
     now, done = [0.0], []
 
-    def run(steps):
+    def train_steps(iterator, num_steps):
+        steps = int(num_steps)
         now[0] += call_seconds + steps * step_seconds + (0 if done else 20)  # the first compiles
         done.append(steps)
+        return Results(tf.zeros([steps, BATCH, 5]), tf.zeros([steps]), tf.fill([steps], True))
 
-    clock = types.SimpleNamespace(monotonic=lambda: now[0])
-    monkeypatch.setattr(compute.pacing, "time", clock)
-    side = rounds.Side("trial", BATCH, lambda: run)
-    monkeypatch.setattr(compute, "train_side", lambda *_: side)
-    work = types.SimpleNamespace(config=resolved(folder, tf.distribute.get_strategy()))
+    monkeypatch.setattr(pacing, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    work = make_work(folder)
+    work.__dict__["train_steps"] = {"finetune": train_steps}
     assert compute.steps_per_call(work) == found
     assert done == counts
 
@@ -119,7 +122,7 @@ def test_a_call_has_the_steps_that_are_asked_for(work):
     assert compute.steps_per_call(work) == 3
 
 
-def test_the_forward_pass_augments_only_where_the_warm_up_beside_it_does(folder, monkeypatch):
+def test_the_forward_pass_augments_only_if_the_warm_up_beside_it_does(folder, monkeypatch):
     work = make_work(folder, augment_on="device")
     seen = []
 
@@ -127,38 +130,15 @@ def test_the_forward_pass_augments_only_where_the_warm_up_beside_it_does(folder,
         seen.append((images.shape, draws.shape))
         return images
 
-    monkeypatch.setattr(compute.feed, "augment_on_device", lambda config: augmented)
+    monkeypatch.setattr(Feed, "augment_on_device", property(lambda feed: augmented))
     assert compute.forward_side(work, "forward", 2).open()(1) > 0
     assert not seen
     assert compute.forward_side(work, "like the warm-up", 2, augmented=True).open()(1) > 0
-    assert seen == [((BATCH, SIZE, SIZE, 3), (BATCH, apply.NUM_DRAWS))]
-
-
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_the_flops_of_a_photo_are_the_same_on_any_number_of_replicas(
-    folder, make_strategy, replicas
-):
-    data = recipe.load_data(resolved(folder, tf.distribute.get_strategy()), ("train",))
-    alone = make_work(folder, global_batch_size=4)
-    assert compute.of_one_replica(alone, data) is alone
-    work = make_work(folder, make_strategy(replicas), global_batch_size=4 * replicas)
-    one = compute.of_one_replica(work, data)
-    assert one.strategy.num_replicas_in_sync == 1 and one.plan.global_batch_size == 4
-    assert compute.train_flops(one) == compute.train_flops(alone)
-    assert compute.forward_flops(one) == compute.forward_flops(alone)
-    # The convolution and the head, by hand, and what is done to each element.
-    by_hand = 2 * 27 * 4 * 4 * 8 + 2 * 8 * 3
-    assert compute.forward_flops(one) == pytest.approx(by_hand, rel=0.1)
-
-
-def test_the_flops_of_a_photo_are_the_networks_without_augmentation(folder):
-    on_host, on_device = (make_work(folder, augment_on=place) for place in ("host", "device"))
-    assert compute.train_flops(on_device) == compute.train_flops(on_host)
+    assert seen == [((BATCH, SIZE, SIZE, 3), (BATCH, NUM_DRAWS))]
 
 
 def test_the_loop_goes_on_over_epochs_for_the_steps_asked_for(work):
-    batches = inputs.endless_batches(work.config, work.strategy, recipe.load_data(work.config))
-    side = end_to_end.side(work, "loop", batches)
+    side = compute.loop_side(work, "loop", endless_batches(work))
     run = side.open()
     run(5)  # 20 photos make 2 steps an epoch
     assert work.state.step.numpy() == 5
@@ -171,18 +151,22 @@ def test_the_loop_goes_on_over_epochs_for_the_steps_asked_for(work):
 
 
 def test_a_pass_over_a_split_sees_every_photo(work, monkeypatch):
-    split = recipe.load_data(work.config).splits["val"]
+    split = work.recipe.load_data(("val",)).splits["val"]
     seen = []
-    evaluate, predict = evaluating.loop.evaluate, evaluating.predictions.predict
-    monkeypatch.setattr(
-        evaluating.loop,
-        "evaluate",
-        lambda *a, **k: seen.append(evaluate(*a, **k)["confusion"].sum()),
-    )
-    monkeypatch.setattr(
-        evaluating.predictions, "predict", lambda *a, **k: seen.append(len(predict(*a, **k)))
-    )
-    for side in evaluating.sides(work, split):
+
+    def spied(module, name, photos):
+        function = getattr(module, name)
+
+        def spy(*arguments):
+            *_, last = values = list(function(*arguments))
+            seen.append(photos(last, values))
+            return iter(values)
+
+        monkeypatch.setattr(module, name, spy)
+
+    spied(calls, "evaluate", lambda last, _: last.sums["confusion"].sum())
+    spied(compute.predictions, "predict", lambda _, logits: sum(map(len, logits)))
+    for side in compute.split_sides(work, split):
         assert side.photos_per_step == 9
         side.open()(2)
     assert seen == [9, 9, 9, 9]
@@ -190,12 +174,7 @@ def test_a_pass_over_a_split_sees_every_photo(work, monkeypatch):
 
 @pytest.mark.parametrize("steps_per_execution", [1, 3])
 def test_fit_does_the_steps_of_its_two_epochs(work, steps_per_execution):
-    model = keras_fit.build(
-        work.config,
-        work.strategy,
-        work.plan.num_classes,
-        steps_per_execution=steps_per_execution,
-    )
+    model = keras_fit.build(work.recipe, 3, steps_per_execution=steps_per_execution)
     side = keras_fit.side("fit", model, BATCH, work.batches, steps_per_execution)
     assert side.whole(4) == (4 if steps_per_execution == 1 else 6)
     seconds = side.open()(6)
@@ -207,7 +186,7 @@ def test_fit_does_the_steps_of_its_two_epochs(work, steps_per_execution):
 def test_fit_trains_the_same_network(folder, flags):
     work = make_work(folder, **flags)
     ours = work.state.classifier.model
-    theirs = keras_fit.build(work.config, work.strategy, work.plan.num_classes)
+    theirs = keras_fit.build(work.recipe, work.plan.num_classes)
 
     def shapes(model):
         return sorted(tuple(variable.shape) for variable in model.trainable_variables)
@@ -221,7 +200,7 @@ def test_fit_trains_the_same_network(folder, flags):
 
 
 def test_the_notebooks_model_gives_probabilities(work):
-    model = keras_fit.build_notebook(work.config, work.strategy, 3, SIZE)
+    model = keras_fit.build_notebook(work.recipe, 3)
     found = model(tf.random.uniform([4, SIZE, SIZE, 3])).numpy()
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
     dataset = tf.data.Dataset.from_tensors((tf.zeros([2, SIZE, SIZE, 3]), [1, 2])).repeat()
@@ -237,6 +216,6 @@ def test_fit_gets_the_photos_that_the_device_augments(folder):
         seen.append((images.shape, draws.shape))
         return images
 
-    model = keras_fit.build(work.config, work.strategy, 3, augment=augment)
+    model = keras_fit.build(work.recipe, 3, augment=augment)
     keras_fit.side("fit", model, BATCH, work.batches).open()(1)
     assert set(seen) == {((BATCH, SIZE, SIZE, 3), work.resident.batch["draws"].shape)}

@@ -1,36 +1,24 @@
-import dataclasses
-
 import numpy as np
 import psutil
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.benchmarks import inputs, notebook, repeated, resume
-from flowers_tpu.data import records
+from flowers_tpu.benchmarks import inputs, notebook, repeated
 from flowers_tpu.data.shards import find_shards
-from flowers_tpu.options import Config
-from flowers_tpu.runs import recipe
-from flowers_tpu.system.devices import Devices
 from flowers_tpu.system.errors import RequestError
+from tests.benchmarks.benchmarking import BATCH, SIZE, devices_of, make_recipe
 
-PHOTOS, SIZE, BATCH = 20, 32, 8
-
-
-def resolved(folder, replicas=1, **flags):
-    config = Config(
-        data_dir=str(folder), image_size=SIZE, global_batch_size=BATCH, shuffle_buffer=8, **flags
-    )
-    devices = Devices(tf.distribute.get_strategy(), "CPU", replicas)
-    return recipe.resolve(config, devices)
+PHOTOS = 20
 
 
-def paths_of(data):
-    return [shard.path for shard in data.splits["train"].shards]
+@pytest.fixture(scope="module")
+def data(folder):
+    return make_recipe(folder).load_data(("train",))
 
 
-def test_the_notebooks_batches(folder):
-    data = recipe.load_data(resolved(folder), ("train",))
-    dataset = notebook.dataset(paths_of(data), SIZE, BATCH, shuffle=16)
+def test_the_notebooks_batches(data):
+    paths = [shard.path for shard in data.splits["train"].shards]
+    dataset = notebook.dataset(paths, SIZE, BATCH, shuffle=16)
     images, labels = next(iter(dataset))
     assert images.shape == (BATCH, SIZE, SIZE, 3) and images.dtype == tf.float32
     assert 0 <= images.numpy().min() < images.numpy().max() <= 1
@@ -65,7 +53,7 @@ def test_the_notebooks_augmentation(folder):
     assert saturation.min() < 0.3 and saturation.max() > 0.95
 
 
-def test_the_notebooks_buffer_is_refused_where_it_does_not_fit(monkeypatch):
+def test_the_notebooks_buffer_is_refused_if_it_does_not_fit(monkeypatch):
     assert notebook.shuffle_bytes(512) == 2048 * 512 * 512 * 3 * 4  # 6.4 GB
     memory = type("Memory", (), {"available": 7e9})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
@@ -77,39 +65,40 @@ def test_the_notebooks_buffer_is_refused_where_it_does_not_fit(monkeypatch):
 
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("way", inputs.WAYS)
-def test_a_reader_sees_all_photos_of_its_steps(folder, make_strategy, way, replicas):
-    strategy = make_strategy(replicas) if replicas > 1 else tf.distribute.get_strategy()
-    config = dataclasses.replace(resolved(folder, replicas), **inputs.WAYS[way])
-    data = recipe.load_data(config, ("train",))
-    batches = inputs.endless_batches(config, strategy, data)
-    read = inputs._reader_function(strategy)
+def test_a_reader_sees_all_photos_of_its_steps(folder, data, make_strategy, way, replicas):
+    devices = devices_of(make_strategy(replicas)) if replicas > 1 else None
+    recipe = make_recipe(
+        folder, devices, batch_size_per_replica=BATCH // replicas, **inputs.WAYS[way]
+    )
+    batches = inputs.endless_batches(recipe, data)
+    read = inputs._reader_function(recipe.strategy)
     # 20 photos make 2 steps an epoch: 7 steps reach into the fourth.
     assert read(iter(batches), tf.constant(7, tf.int64)).numpy() == 7 * BATCH
 
 
-def test_decoding_alone_gives_the_photos_in_file_order(folder):
-    data = recipe.load_data(resolved(folder), ("train",))
+def test_more_photos_in_a_batch_than_there_are_is_refused(folder, data):
+    recipe = make_recipe(folder, batch_size_per_replica=32)
+    with pytest.raises(RequestError, match="has 20 photos, fewer than the global batch of 32"):
+        inputs.endless_batches(recipe, data)
+
+
+def test_decoding_alone_gives_the_photos_in_file_order(data):
     split = data.splits["train"]
     labels = [labels for _, labels in inputs.decoded(split, 10).take(3).as_numpy_iterator()]
     np.testing.assert_array_equal(np.concatenate(labels[:2]), split.labels)
     np.testing.assert_array_equal(labels[2], split.labels[:10])  # from the beginning again
 
 
-def test_every_way_is_a_side_and_filling_a_cache_is_timed_apart(folder):
-    config = resolved(folder)
-    data = recipe.load_data(config, ("train",))
-    strategy = tf.distribute.get_strategy()
-    sides, filling = inputs.sides(config, strategy, data, with_notebook=True)
+def test_every_way_is_a_side_and_filling_a_cache_is_timed_apart(folder, data):
+    sides, filling = inputs.sides(make_recipe(folder), data, with_notebook=True)
     assert [side.name for side in sides] == ["notebook", "decode", *inputs.WAYS]
     assert {side.photos_per_step for side in sides} == {BATCH}
     assert list(filling) == ["records", "pixels"]
 
 
-def test_photos_are_repeated_under_new_ids(folder):
-    config = resolved(folder)
-    data = recipe.load_data(config, ("train",))
+def test_photos_are_repeated_under_new_ids(data):
     with repeated.repeated(data, 50) as place:
-        larger = recipe.load_data(dataclasses.replace(config, data_dir=place), ("train",))
+        larger = make_recipe(place).load_data(("train",))
         assert larger.class_names == data.class_names
         split, at_hand = larger.splits["train"], data.splits["train"]
         assert split.size == len(set(split.ids)) == 50
@@ -119,8 +108,7 @@ def test_photos_are_repeated_under_new_ids(folder):
     assert not tf.io.gfile.exists(place)
 
 
-def test_too_many_photos_are_refused_before_any_is_written(folder):
-    data = recipe.load_data(resolved(folder), ("train",))
+def test_too_many_photos_are_refused_before_any_is_written(data):
     with (
         pytest.raises(RequestError, match=r"--many_photos=.* GB on disk"),
         repeated.repeated(data, 10**15),
@@ -128,23 +116,7 @@ def test_too_many_photos_are_refused_before_any_is_written(folder):
         raise AssertionError
 
 
-def test_resuming_is_timed_at_both_ends_of_the_epoch(folder, monkeypatch):
-    config = resolved(folder)
-    data = recipe.load_data(config, ("train",))
-    began = []
-    monkeypatch.setattr(
-        resume.inputs, "endless_batches", lambda *_: began.append(_[-1]) or "batches"
-    )
-    monkeypatch.setattr(resume.inputs, "reader", lambda strategy, batches: lambda steps: None)
-    turns = resume.turns(config, tf.distribute.get_strategy(), data)
-    assert list(turns) == ["first step", "last step"]
-    for turn in turns.values():
-        assert turn() >= 0
-    assert began == [0, 1]  # of the two steps of an epoch
-
-
-def test_the_repeated_data_set_is_one_of_the_layout(folder):
-    data = recipe.load_data(resolved(folder), ("train",))
+def test_the_repeated_data_set_is_one_of_the_layout(data):
     with repeated.repeated(data, 33) as place:
         counts = [shard.count for shard in find_shards(place, "train", SIZE)]
     assert sum(counts) == 33 and max(counts) - min(counts) == 1

@@ -40,9 +40,6 @@ def test_the_efficiency_beside_one_another_is_of_the_slower_part():
         ("images/s", (10.0, 11.0, 12.0), (9.0, 9.5, 10.1), False),  # within the noise
         ("images/s", (10.0, 11.0, 12.0), (20.0, 21.0, 22.0), False),
         ("steps/s per replica", (10.0, 11.0), (8.0, 9.0), True),
-        ("s", (1.0, 1.1), (1.2, 1.3), True),
-        ("s", (1.0, 1.3), (1.2, 1.4), False),
-        ("s", (1.2, 1.3), (1.0, 1.1), False),
         ("x", (1.0, 1.1), (0.5, 0.6), False),  # says nothing of time
         ("MB", (1.0, 1.1), (0.5, 0.6), False),
         ("images/s", (10.0,), (5.0,), False),  # no noise is known

@@ -1,10 +1,10 @@
 import pytest
-import tensorflow as tf
-from benchmarking import BATCH, resolved
 
 from flowers_tpu.benchmarks import scaling
-from flowers_tpu.runs import recipe
+from flowers_tpu.benchmarks.bench import Bench
+from flowers_tpu.benchmarks.options import BenchmarkOptions
 from flowers_tpu.system.errors import RequestError
+from tests.benchmarks.benchmarking import BATCH, make_recipe
 
 
 def test_replicas_share_the_work_or_each_has_its_own():
@@ -15,10 +15,9 @@ def test_replicas_share_the_work_or_each_has_its_own():
 
 
 def test_rows_of_a_sweep_over_replicas(folder):
-    config = resolved(folder, tf.distribute.get_strategy(), steps_per_loop=1)
-    data = recipe.load_data(config, ("train",))
-    sides = scaling.replica_sides(config, data, {1: 8, 2: 4})
-    assert {count: side.photos_per_step for count, side in sides.items()} == {1: 8, 2: 8}
+    recipe = make_recipe(folder, steps_per_loop=1)
+    sides = scaling.replica_sides(recipe, recipe.load_data(("train",)), {1: 8, 2: 4})
+    assert [side.photos_per_step for side in sides] == [8, 8]
     rates = {"1 replica": [80.0, 160.0], "2 replicas": [40.0, 120.0]}
     found = {row.key[1:]: row.values for row in scaling.replica_rows("g", rates, sides)}
     assert found["2 replicas", "images/s"] == (40.0, 120.0)
@@ -29,30 +28,34 @@ def test_rows_of_a_sweep_over_replicas(folder):
     assert ("efficiency, 1 replica", "x") not in found
 
 
-def test_rows_of_a_sweep_over_batches(folder):
-    config = resolved(folder, tf.distribute.get_strategy(), steps_per_loop=1)
-    data = recipe.load_data(config, ("train",))
-    sides = scaling.batch_sides(config, tf.distribute.get_strategy(), data, [4, 16])
-    rates = {"batch 4": [40.0], "batch 16": [80.0]}
-    found = {row.key[1:]: row.values for row in scaling.cost_rows("g", rates, sides)}
-    assert found["batch 4", "steps/s"] == (10.0,)
-    assert found["batch 16", "steps/s"] == (5.0,)
-    assert found["cost of a photo: batch 16 / cost of a photo: batch 4", "x"] == (0.5,)
+def test_sweeps_change_the_run(folder, monkeypatch):
+    """Batches, sizes and precisions are what the model gets."""
+    works = {}
 
+    class Sides(Bench):
+        def rates(self, title, sides):
+            return {side.name: [side.photos_per_step * 10.0] for side in sides}
 
-def test_sizes_and_precisions_are_what_the_model_gets(folder, monkeypatch):
-    monkeypatch.setattr(scaling.compute, "train_side", lambda work, name, *_: (name, work))
-    config = resolved(folder, tf.distribute.get_strategy(), steps_per_loop=1)
-    strategy, data = tf.distribute.get_strategy(), recipe.load_data(config, ("train",))
-    works = dict(
-        [
-            *scaling.size_sides(config, strategy, data, [32, 64]),
-            *scaling.precision_sides(config, strategy, data, ["float32", "bfloat16"]),
-        ]
+    train_side = scaling.compute.train_side
+
+    def spy(work, name, *rest):
+        works[name] = work
+        return train_side(work, name, *rest)
+
+    monkeypatch.setattr(scaling.compute, "train_side", spy)
+    recipe = make_recipe(folder, steps_per_loop=1)
+    options = BenchmarkOptions(
+        batch_sweep="4,16", image_size_sweep="32,64", precision_sweep="float32,bfloat16"
     )
-    assert list(works) == ["32 px", "64 px", "float32", "bfloat16"]
-    assert works["32 px"].resident.batch["image"].shape == (BATCH, 32, 32, 3)
-    assert works["64 px"].resident.batch["image"].shape == (BATCH, 64, 64, 3)
+    bench = Sides(recipe, options, recipe.load_data(("train",)))
+    found = {row.key: row.values for flag in options.sweeps for row in scaling.SWEEPS[flag](bench)}
+    assert list(works) == ["float32", "bfloat16", "32 px", "64 px", "batch 4", "batch 16"]
+    for name, batch, size in (("32 px", BATCH, 32), ("64 px", BATCH, 64), ("batch 16", 16, 32)):
+        assert works[name].resident.batch["image"].shape == (batch, size, size, 3)
     for name in ("float32", "bfloat16"):
         network = works[name].state.classifier.features.get_layer("tiny")
         assert network.output.dtype == name
+    assert found["batch per replica", "batch 4", "steps/s"] == (10.0,)
+    assert found["batch per replica", "batch 16", "steps/s"] == (10.0,)
+    cost = "cost of a photo: batch 16 / cost of a photo: batch 4"
+    assert found["batch per replica", cost, "x"] == (0.25,)

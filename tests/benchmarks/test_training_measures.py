@@ -18,7 +18,7 @@ def test_the_peak_of_device_memory_begins_where_it_is_reset(monkeypatch):
 
     def memory_info(name):
         if "TPU" in name:
-            raise ValueError("not told by this runtime")
+            raise ValueError("not given by this runtime")
         return {"peak": peaks[name]}
 
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda: devices)

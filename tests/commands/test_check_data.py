@@ -1,40 +1,34 @@
 """Bad data as a person meets it: `scripts/check_data.py`, and whole runs in both modes."""
 
 import json
-import subprocess
-import sys
 
-import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.commands import train
-from flowers_tpu.data import records
+from flowers_tpu.commands import evaluate, predict, train
 from flowers_tpu.data.splits import read_split
-from flowers_tpu.options import Config
-from flowers_tpu.runs import feed, recipe
-from flowers_tpu.runs.folder import RunDirectory
+from flowers_tpu.runs.feed import Feed
+from flowers_tpu.runs.recipe import Recipe
+from flowers_tpu.runs.spec import Spec
+from flowers_tpu.system.devices import Devices
 from flowers_tpu.system.errors import RequestError, RunError
+from flowers_tpu.system.facts import Facts
+from tests.calling import call
 from tests.photos import write_data_set
 
 SIZE = 32
 
 
-def check_data(folder, *flags):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "scripts/check_data.py",
-            f"--data_dir={folder}",
-            "--image_size=32",
-            *flags,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    return done.returncode, done.stdout, done.stderr
+@pytest.fixture
+def check_data(capsys):
+    """Checks a data set; gives the exit code and what was written."""
+
+    def check(folder):
+        code = call("check_data", f"--data_dir={folder}", f"--image_size={SIZE}")
+        return code, *capsys.readouterr()
+
+    return check
 
 
 def shard(folder, split="train", number=0):
@@ -71,7 +65,7 @@ def cut_photo(number):
 # check_data
 
 
-def test_a_sound_data_set(tmp_path):
+def test_a_sound_data_set(tmp_path, check_data):
     write_data_set(tmp_path)
     code, out, err = check_data(tmp_path)
     assert (code, err) == (0, "")
@@ -85,7 +79,7 @@ def test_a_sound_data_set(tmp_path):
     assert "nothing is wrong" in out
 
 
-def test_everything_that_is_wrong_is_listed(tmp_path, capsys):
+def test_everything_that_is_wrong_is_listed(tmp_path, check_data):
     write_data_set(tmp_path)
     first, second = shard(tmp_path), shard(tmp_path, number=1)
     stolen = []
@@ -110,9 +104,12 @@ def test_everything_that_is_wrong_is_listed(tmp_path, capsys):
         path.unlink()
     (tmp_path / "test").rmdir()
 
-    with pytest.raises(RequestError, match="problems, listed above: 8"):
-        train.check_data(Config(data_dir=str(tmp_path), image_size=SIZE))
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    code, out, err = check_data(tmp_path)
+    assert (code, err) == (
+        2,
+        f"check_data: --data_dir: {tmp_path}: problems, listed above: 8\n",
+    )
+    lines = [line for line in out.splitlines() if line.strip()]
     of_12 = f"{first}: record %d of 12 (counted from 0), id train-%04d: "
     assert lines[0].startswith(of_12 % (2, 2) + "a JPEG whose pixels cannot be decoded")
     assert lines[1].startswith(of_12 % (3, 3) + "label 3, expected 0 to 2")
@@ -135,30 +132,22 @@ def test_everything_that_is_wrong_is_listed(tmp_path, capsys):
     ]
 
 
-def test_the_script_exits_with_2(tmp_path):
-    write_data_set(tmp_path)
-    rewrite(shard(tmp_path, "val"), cut_photo(1))
-    code, out, err = check_data(tmp_path)
-    assert code == 2
-    assert "id val-0001: a JPEG whose pixels cannot be decoded" in out
-    assert "problems, listed above: 1" in err
-
-
 # Runs
 
 
-def make_config(data, run_dir, **changes):
-    return Config(
+def make_spec(data, run_dir, **changes):
+    return Spec.of(
         data_dir=str(data),
         run_dir=str(run_dir),
         image_size=SIZE,
         replicas=2,
-        backbone="small_cnn",
+        backbone="tiny",
         weights="none",
         batch_size_per_replica=4,
         warmup_epochs=1,
         epochs=1,
         crop_min=1.0,
+        tensorboard=False,
         report=False,
         **changes,
     )
@@ -171,7 +160,7 @@ def test_a_photo_that_cannot_be_decoded_is_named_when_it_is_met(tmp_path, split)
     rewrite(path, cut_photo(1))
     number = {"train": 13, "val": 5, "test": 3}[split]
     with pytest.raises(RunError) as caught:
-        train.train(make_config(data, tmp_path / "run", shuffle_buffer=1))
+        train.train(make_spec(data, tmp_path / "run", shuffle_buffer=1))
     assert f"{path}: record 1 of " in str(caught.value)
     assert f"id {split}-{number:04d}: a JPEG whose pixels cannot be decoded" in str(caught.value)
     assert not (tmp_path / "run" / "scores.json").exists()
@@ -183,9 +172,9 @@ def test_an_error_of_another_kind_is_left_as_it_is(tmp_path, monkeypatch):
     def fail(*_):
         raise tf.errors.InvalidArgumentError(None, None, "of another kind")
 
-    monkeypatch.setattr(experiment, "predict_test", fail)
+    monkeypatch.setattr(train, "predict_test", fail)
     with pytest.raises(tf.errors.InvalidArgumentError, match="of another kind"):
-        train.train(make_config(data, tmp_path / "run"))
+        train.train(make_spec(data, tmp_path / "run"))
 
 
 WRITTEN = ("history.csv", "submission.csv", "predictions_train.csv", "predictions_val.csv")
@@ -213,20 +202,17 @@ def damage(data):
         rewrite(path, change)
 
 
-def test_a_run_that_skips_is_the_run_of_the_data_without_bad_records(
-    tmp_path, capsys, caplog, monkeypatch
-):
-    monkeypatch.setattr(RunDirectory, "lock", lambda self: None)  # several commands, one process
+def test_a_run_that_skips_is_the_run_of_the_data_without_bad_records(tmp_path, capsys, caplog):
     bad, without = (write_data_set(tmp_path / name) for name in ("bad", "without"))
     damage(bad)
     without_bad(without)
-    config = make_config(bad, tmp_path / "skipping", bad_records="skip")
-    train.train(config)
+    spec = make_spec(bad, tmp_path / "skipping", bad_records="skip")
+    train.train(spec)
     out = capsys.readouterr().out
     for line in ("train: 3 bad", "val: 1 bad", "test: 1 bad", "lacks the 1 photos left out"):
         assert line in out
     assert "without the records left out the submission is incomplete" in caplog.text
-    train.train(make_config(without, tmp_path / "plain"))
+    train.train(make_spec(without, tmp_path / "plain"))
     for name in WRITTEN:
         skipping, plain = ((tmp_path / run / name).read_bytes() for run in ("skipping", "plain"))
         assert skipping == plain, name
@@ -244,40 +230,40 @@ def test_a_run_that_skips_is_the_run_of_the_data_without_bad_records(
     ]
     written = path.read_text()
     path.unlink()
-    train.evaluate(config)
+    evaluate.evaluate(spec)
     assert path.read_text() == "".join(written.splitlines(keepends=True)[:5])
     assert json.loads((tmp_path / "skipping" / "scores.json").read_text())["val"]["left_out"] == 1
-    train.predict(config)
+    predict.predict(spec)
     assert path.read_text() == written
 
 
 def test_a_run_is_not_continued_with_other_records_left_out(tmp_path, monkeypatch):
     data = write_data_set(tmp_path / "data")
-    config = make_config(data, tmp_path / "run", bad_records="skip")
+    spec = make_spec(data, tmp_path / "run", bad_records="skip")
 
     def stop(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(experiment, "_fit", stop)
-        train.train(config)
+        patch.setattr(train, "fit", stop)
+        train.train(spec)
     assert (tmp_path / "run" / "bad_records.csv").read_text() == "split,file,record,id,problem\n"
     rewrite(shard(data), cut_photo(0))
     with pytest.raises(RequestError, match=r"bad_records\.csv: lists other records"):
-        train.train(config)
+        train.train(spec)
 
 
 def test_ids_of_a_step_are_those_it_sees(tmp_path, make_strategy):
     """What names the photos of a step counts the records in use, as the step does."""
     data = write_data_set(tmp_path / "data")
     rewrite(shard(data), cut_photo(5))
-    config = make_config(data, tmp_path / "run", bad_records="skip", global_batch_size=8)
+    spec = make_spec(data, tmp_path / "run", bad_records="skip", global_batch_size=8)
     split = read_split(str(data), "train", SIZE, 3, bad_records="skip")
     label_of = dict(zip(split.ids, split.labels, strict=True))
-    plan = recipe.make_plan(config, recipe.Data("", ("a", "b", "c"), {"train": split}))
-    train_source, _ = feed.train_and_val_sources(config, split, split)
-    batches = iter(feed.train_batches(config, make_strategy(1), train_source, plan, 0))
+    recipe = Recipe.on(Devices(make_strategy(1), Facts("CPU")), spec)
+    feed = Feed(recipe, {"train": split})
+    batches = iter(feed.train_batches(0, 4))
     for step in range(4):
-        ids = feed.ids_of_step(config, split, step)
-        labels = np.concatenate([next(batches)["label"].numpy() for _ in range(2)])
+        ids = feed.ids_of_step(step)
+        labels = next(batches)["label"].numpy()
         assert [label_of[example_id] for example_id in ids] == labels.tolist()

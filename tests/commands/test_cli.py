@@ -1,108 +1,96 @@
-import dataclasses
+"""The command line: flags, help and exit codes, with commands that only remember what they got."""
+
 import subprocess
 import sys
-import types
+from unittest import mock
 
 import pytest
-from absl import flags, logging
+from absl import flags as absl_flags
+from absl import logging
 
-import flowers_tpu
-from flowers_tpu.commands import cli
-from flowers_tpu.options import Config, define_flags, knob
+from flowers_tpu.commands import cli, compare, evaluate, explore, train
+from flowers_tpu.reports.options import CompareOptions, ExploreOptions
+from flowers_tpu.runs.spec import FIELDS, PARTS, Spec
+from flowers_tpu.system import allocator, terminal
 from flowers_tpu.system.errors import RequestError, RunError, StoppedError
-
-NAMES = [field.name for field in dataclasses.fields(Config)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    output_dir: str = knob("", "Own", "Where it goes.")
-    class_: str = knob("", "Own", "Which one.")
-    quality: int = knob(95, "Own", "How well.")
-
-    def __post_init__(self):
-        if self.quality > 100:
-            raise RequestError(f"--quality={self.quality}: must be at most 100")
-
-
-OPTIONS = ["output_dir", "class", "quality"]
-
-
-@pytest.fixture(autouse=True)
-def _flags_are_forgotten():
-    """Flags may be defined once in a process; each test begins without them."""
-    yield
-    flags.FLAGS.unparse_flags()
-    flags.FLAGS.remove_flag_values([name for name in NAMES + OPTIONS if name in flags.FLAGS])
+from tests import finished_runs
+from tests.calling import call, logging_put_back
+from tests.photos import write_data_set
 
 
 @pytest.fixture
-def parse():
-    define_flags()
-    return lambda *arguments: (
-        cli.parse(["scripts/train.py", *arguments], "Trains.", [Config]).config
-    )
+def got(monkeypatch):
+    """What commands were called with; they do nothing else."""
+    calls = []
+    for command in (train, evaluate, explore, compare):
+        name = command.__name__.rpartition(".")[2]
+        monkeypatch.setattr(command, name, lambda *given: calls.append(given))
+    return calls
 
 
-@pytest.fixture
-def run(monkeypatch):
-    """Runs a script with flags and a command in place of the experiment's."""
-    handler = logging.get_absl_handler()
-    monkeypatch.setattr(logging, "use_absl_handler", lambda: None)
-    monkeypatch.setattr(handler, "setFormatter", lambda formatter: None)
-
-    def run(*arguments, command=lambda *given, **options: None, with_flags_of_run=None, **options):
-        experiment = types.SimpleNamespace(train=command, with_flags_of_run=with_flags_of_run)
-        monkeypatch.setitem(sys.modules, "flowers_tpu.experiment", experiment)
-        monkeypatch.setattr(flowers_tpu, "experiment", experiment, raising=False)
-        monkeypatch.setattr(sys, "argv", ["scripts/train.py", *arguments])
-        cli.run("experiment.train", "Trains.\n\nMore of it.", **options)
-
-    return run
-
-
-def exit_code(run, *arguments, **options):
-    with pytest.raises(SystemExit) as caught:
-        run(*arguments, **options)
-    return caught.value.code
+def spec_of(*arguments, got):
+    assert call("train", *arguments) == 0
+    ((spec,),) = got
+    return spec
 
 
 # Help
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h", "-help", "--helpfull"])
-def test_help_names_every_flag_and_its_default(run, capsys, flag):
-    assert exit_code(run, "--no_such_flag", flag) == 0
+def test_help_names_every_flag_and_its_default(got, capsys, flag):
+    assert call("train", "--no_such_flag", flag) == 0
     text = capsys.readouterr().out
-    assert text.startswith("Trains.\n\nMore of it.\n")
+    assert text.startswith("Trains a flower classifier, evaluates it and writes a submission.\n\n")
     lines = text.splitlines()
-    for field in dataclasses.fields(Config):
+    for field in FIELDS.values():
         name = f"--[no]{field.name} " if field.type is bool else f"--{field.name}="
         (line,) = (line for line in lines if line.startswith(f"  {name}"))
-        assert line.endswith(f"(default {field.default!r})")
+        unit = f" {field.metadata['unit']}" if field.metadata["unit"] else ""
+        assert line.endswith(f"(default {field.default!r}{unit})")
         assert " ".join(field.metadata["help"].split()) in " ".join(text.split())
     assert "adam|adamw" in text
     assert "--flagfile" in text
     assert max(len(line) for line in lines) <= 100
+    topics = [f"{kind.topic}:" for kind in PARTS.values()]
+    assert [line for line in lines if line in topics] == topics
+    assert not got
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_its_help(name, capsys):
+    assert call(name, "--help") == 0
+    text = capsys.readouterr().out
+    assert f"scripts/{name}.py" in text.partition("Also:")[0]
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_the_help_begins_with_the_command_s_own_flags(capsys):
+    assert call("explore", "--help") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  --class=str  (default '')" in lines
+    assert lines.index("Exploration:") < lines.index("Devices:")
+    assert call("compare", "--help") == 0
+    assert "--seed" not in capsys.readouterr().out
 
 
 def test_help_and_wrong_flags_answer_before_tensorflow_is_imported():
+    """In a process of its own, as this one has imported it."""
     code = """
 import sys
-from flowers_tpu import command_line
-for flag in ("--help", "--seed=x"):
-    sys.argv = ["scripts/train.py", flag]
-    try:
-        cli.run("experiment.train", "Trains.")
-    except SystemExit as stop:
-        print(stop.code, "tensorflow" in sys.modules, file=sys.stderr)
-    from absl import flags
-    flags.FLAGS.remove_flag_values([n for n in {names} if n in flags.FLAGS])
-""".replace("{names}", repr(NAMES))
+from flowers_tpu.commands import cli
+for name in cli.COMMANDS:
+    for flag in ("--help", "--no_such_flag"):
+        print(name, cli.main(name, [flag]), file=sys.stderr)
+print("tensorflow" in sys.modules, "numpy" in sys.modules, file=sys.stderr)
+"""
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout.startswith("Trains.")
-    assert result.stderr.startswith("0 False\ntrain.py: "), result.stderr
-    assert result.stderr.endswith("\n2 False\n"), result.stderr
+    assert result.stdout.startswith("Trains")
+    lines = [line for line in result.stderr.splitlines() if ":" not in line]
+    assert lines == [
+        *(f"{name} {code}" for name in cli.COMMANDS for code in (0, 2)),
+        "False False",
+    ]
 
 
 # Exit codes
@@ -126,67 +114,105 @@ for flag in ("--help", "--seed=x"):
         (["--seed"], "seed"),
     ],
 )
-def test_a_wrong_request_ends_with_2_and_one_line(run, capsys, arguments, named):
-    assert exit_code(run, *arguments, command=pytest.fail) == 2
+def test_a_wrong_request_returns_2_with_one_line(got, capsys, arguments, named):
+    assert call("train", *arguments) == 2
     message = capsys.readouterr().err
-    assert message.startswith("train.py: ")
+    assert message.startswith("train: ")
     assert named in message
     assert message.count("\n") == 1
+    assert not got
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [(RequestError("no!"), 2), (RunError("no!"), 1), (StoppedError("no!"), 143)],
 )
-def test_errors_of_the_command_have_their_exit_codes(run, capsys, error, code):
-    def command(config):
+def test_errors_of_the_command_have_their_exit_codes(monkeypatch, capsys, error, code):
+    def command(spec):
         raise error
 
-    assert exit_code(run, command=command) == code
-    assert capsys.readouterr().err == "train.py: no!\n"
+    monkeypatch.setattr(train, "train", command)
+    assert call("train") == code
+    assert capsys.readouterr().err == "train: no!\n"
 
 
-def test_ctrl_c_ends_with_130(run):
-    def command(config):
+def test_ctrl_c_returns_130(monkeypatch):
+    def command(spec):
         raise KeyboardInterrupt
 
-    assert exit_code(run, command=command) == 130
+    monkeypatch.setattr(train, "train", command)
+    assert call("train") == 130
 
 
-def test_other_errors_keep_their_traceback(run):
-    def command(config):
-        raise ZeroDivisionError
-
+def test_other_errors_keep_their_traceback(monkeypatch):
+    monkeypatch.setattr(train, "train", lambda spec: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        run(command=command)
+        call("train")
 
 
 # What the command gets
 
 
-def test_the_command_gets_the_config(run):
-    received = []
-    run("--seed=3", "--nosummary", "--tpu", "local", command=received.append)
-    assert received == [Config(seed=3, tpu="local", run_dir="runs/default")]
+def test_the_command_gets_the_specification(got):
+    spec = spec_of("--seed=3", "--nosummary", "--tpu", "local", got=got)
+    assert spec == Spec.of(seed=3, tpu="local", run_dir="runs/default")
 
 
-def test_flags_that_are_not_given_are_those_of_the_run(run, tmp_path):
-    flagfile = tmp_path / "some.flags"
-    flagfile.write_text("--epochs=20\n")
-    received = []
+def test_flags_of_this_process_are_taken_if_none_are_given(got, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["scripts/train.py", "--seed=4"])
+    monkeypatch.setattr(allocator, "keep_freed_memory", lambda: None)
+    with logging_put_back():
+        assert cli.main("train") == 0
+    assert got == [(Spec.of(seed=4, run_dir="runs/default"),)]
 
-    def with_flags_of_run(config, given):
-        received.append((config.run_dir, given))
-        return Config(seed=9)
 
-    run(
-        *("--run_dir=runs/old", "--image_size=64", f"--flagfile={flagfile}"),
-        command=received.append,
-        with_flags_of_run=with_flags_of_run,
-        on_existing_run=True,
+def test_one_call_leaves_nothing_to_the_next(got):
+    """Flags are values of the call, not of the process."""
+    before = set(absl_flags.FLAGS)
+    assert call("train", "--seed=3", "--run_dir=a") == 0
+    assert call("train", "--run_dir=a") == 0
+    assert call("explore", "--seed=5", "--class=rose") == 0
+    assert [spec.training.seed for spec, *_ in got] == [3, 0, 5]
+    assert set(absl_flags.FLAGS) == before and "seed" not in before
+
+
+def test_verbosity(got, monkeypatch):
+    found = []
+    monkeypatch.setattr(train, "train", lambda spec: found.append(logging.get_verbosity()))
+    for flag in ([], ["--verbosity=-2"], ["--verbosity=1"]):
+        assert call("train", *flag) == 0
+    assert found == [logging.WARNING, logging.ERROR, logging.DEBUG]
+
+
+def test_warnings_are_lines_that_do_not_break_a_bar(got, monkeypatch, capsys):
+    """Just their text, written as bars want it, and nothing of absl's own about flags."""
+    monkeypatch.setattr(terminal.tqdm, "external_write_mode", bars := mock.MagicMock())
+    monkeypatch.setattr(train, "train", lambda spec: logging.warning("%d photos", 3))
+    assert call("train") == 0
+    assert capsys.readouterr() == ("", "3 photos\n")
+    assert bars.call_count
+
+
+def test_flags_that_are_not_given_are_those_of_the_run(got, tmp_path):
+    """The flagfile gives --epochs, though with its default, and the run has another."""
+    (tmp_path / "some.flags").write_text("--epochs=20\n")
+    data = write_data_set(tmp_path / "data", train=4, val=4, test=1)
+    run = finished_runs.write_run(tmp_path / "run", data, seed=9, epochs=3)
+    code = call(
+        "evaluate",
+        f"--run_dir={tmp_path}/run",
+        "--precision=bfloat16",
+        f"--flagfile={tmp_path}/some.flags",
     )
-    # The flagfile gives --epochs, though with its default.
-    assert received == [("runs/old", {"run_dir", "image_size", "epochs"}), Config(seed=9)]
+    assert code == 0
+    assert got == [(run.recipe.spec.changed(precision="bfloat16", epochs=20),)]
+    assert (got[0][0].training.seed, got[0][0].model.backbone) == (9, "small_cnn")
+
+
+def test_a_folder_without_a_run_is_refused(got, tmp_path, capsys):
+    assert call("evaluate", f"--run_dir={tmp_path}") == 2
+    assert f"evaluate: --run_dir={tmp_path}: no run there" in capsys.readouterr().err
+    assert not got
 
 
 @pytest.mark.parametrize(
@@ -202,60 +228,76 @@ def test_flags_that_are_not_given_are_those_of_the_run(run, tmp_path):
         (["--flagfile={}/placed.flags"], "placed/here"),
     ],
 )
-def test_runs_are_named_after_their_flagfile(parse, tmp_path, arguments, expected):
+def test_runs_are_named_after_their_flagfile(got, tmp_path, arguments, expected):
     (tmp_path / "quick.flags").write_text("# a comment\n--epochs=7\n")
     (tmp_path / "v1.2.flags").write_text("--epochs=8\n")
     (tmp_path / "placed.flags").write_text("--run_dir=placed/here\n")
-    config = parse(*(argument.format(tmp_path) for argument in arguments))
-    assert config.run_dir == expected
+    spec = spec_of(*(argument.format(tmp_path) for argument in arguments), got=got)
+    assert spec.run.run_dir == expected
 
 
-def test_what_comes_later_wins(parse, tmp_path):
+def test_what_comes_later_wins(got, tmp_path):
     (tmp_path / "a.flags").write_text("--epochs=7\n--seed=7\n")
-    config = parse("--seed=1", f"--flagfile={tmp_path}/a.flags", "--epochs=2")
-    assert (config.seed, config.epochs) == (7, 2)
+    spec = spec_of("--seed=1", f"--flagfile={tmp_path}/a.flags", "--epochs=2", got=got)
+    assert (spec.training.seed, spec.schedule.epochs) == (7, 2)
 
 
-# A script's own flags
+def test_the_flagfile_of_a_run_gives_the_same_run(got, tmp_path):
+    given = Spec.of(seed=3, class_weights="balanced", data_dir="a folder", report=False, hue=0.25)
+    (tmp_path / "flags.txt").write_text(given.to_flagfile())
+    spec = spec_of(f"--flagfile={tmp_path}/flags.txt", "--run_dir=", got=got)
+    assert spec == given.changed(run_dir="runs/flags")
 
 
-def test_a_script_may_have_flags_of_its_own(run):
-    received = []
-
-    def command(config, **options):
-        received.append((config, options))
-
-    run("--class=rose", "--seed=3", command=command, options=Options)
-    config = Config(seed=3, run_dir="runs/default")
-    assert received == [(config, {"output_dir": "", "class_": "rose", "quality": 95})]
+# A command's own flags
 
 
-def test_a_script_may_take_no_run_but_arguments(run):
-    received = []
+def test_a_command_may_have_flags_of_its_own(got):
+    assert call("explore", "--class=rose", "--seed=3", "--show") == 0
+    spec = Spec.of(seed=3, run_dir="runs/default")
+    assert got == [(spec, ExploreOptions(class_="rose", show=True))]
 
-    def command(arguments, **options):
-        received.append((arguments, options))
 
-    run("a", "b", "--quality=3", command=command, options=Options, takes_config=False,
-        arguments="RUN RUN")  # fmt: skip
-    assert received == [(["a", "b"], {"output_dir": "", "class_": "", "quality": 3})]
-    assert "seed" not in flags.FLAGS
+def test_a_command_may_take_no_run_but_arguments(got):
+    assert call("compare", "a", "b", "--output=c.png") == 0
+    assert got == [(CompareOptions("c.png"), ["a", "b"])]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
-    [([], "expected RUN"), (["a", "--quality=101"], "--quality=101: must be at most 100"),
-     (["a", "--seed=1"], "seed")],
-)  # fmt: skip
-def test_a_script_s_own_flags_are_checked(run, capsys, arguments, named):
-    given = {"options": Options, "takes_config": False, "arguments": "RUN"}
-    assert exit_code(run, *arguments, command=pytest.fail, **given) == 2
+    ("name", "arguments", "named"),
+    [
+        ("compare", [], "compare: expected the folders of two or more runs"),
+        ("compare", ["a", "--seed=1"], "seed"),
+        (
+            "make_tfrecords",
+            ["--photos=a", "--output_dir=b", "--quality=101"],
+            "--quality=101: must",
+        ),
+        ("explore", ["--class=rose", "a"], "unexpected argument 'a'"),
+    ],
+)
+def test_a_command_s_own_flags_are_checked(got, capsys, name, arguments, named):
+    assert call(name, *arguments) == 2
     assert named in capsys.readouterr().err
+    assert not got
 
 
-def test_the_help_begins_with_the_script_s_own_flags(run, capsys):
-    assert exit_code(run, "--help", options=Options) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[4] == "Own:"
-    assert "  --class=str  (default '')" in lines
-    assert lines.index("Own:") < lines.index("Devices:")
+# python -m flowers_tpu
+
+
+def test_the_first_argument_names_the_command(got, monkeypatch):
+    monkeypatch.setattr(allocator, "keep_freed_memory", lambda: None)
+    with logging_put_back():
+        assert cli.choose(["train", "--seed=3"]) == 0
+    assert got == [(Spec.of(seed=3, run_dir="runs/default"),)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [([], 2), (["trian", "--seed=3"], 2), (["--help"], 0), (["-h"], 0)]
+)
+def test_without_a_command_all_are_named(got, capsys, arguments, code):
+    assert cli.choose(arguments) == code
+    out = capsys.readouterr().out
+    assert out.startswith("usage: python -m flowers_tpu COMMAND")
+    assert ", ".join(cli.COMMANDS) in out
+    assert not got

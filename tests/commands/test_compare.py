@@ -1,11 +1,10 @@
-import subprocess
-import sys
-
 import pytest
 
 from flowers_tpu.commands import compare
+from flowers_tpu.reports.options import CompareOptions
 from flowers_tpu.system.errors import RequestError
-from tests import runs
+from tests import finished_runs
+from tests.calling import call
 from tests.photos import write_data_set
 
 
@@ -14,19 +13,19 @@ def folder(tmp_path_factory):
     """Two runs of one name, the second of them not finished."""
     folder = tmp_path_factory.mktemp("compare")
     data = write_data_set(folder / "data")
-    runs.write_run(folder / "old" / "run", data)
-    runs.write_run(folder / "new" / "run", data, learning_rate=1e-3, replicas=2, seed=7)
+    finished_runs.write_run(folder / "old" / "run", data)
+    finished_runs.write_run(folder / "new" / "run", data, learning_rate=1e-3, replicas=2, seed=7)
     (folder / "new" / "run" / "scores.json").unlink()
     return folder
 
 
-def test_the_command(folder, tmp_path):
+def test_the_command(folder, tmp_path, capsys):
     output = tmp_path / "plots" / "curves.png"
     paths = [f"{folder}/old/run", f"{folder}/new/run/"]
-    command = [sys.executable, "scripts/compare.py", *paths, f"--output={output}"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert result.returncode == 0 and not result.stderr, result.stderr
-    scores, *flags = result.stdout.split("\n--")
+    assert call("compare", *paths, f"--output={output}") == 0
+    out, err = capsys.readouterr()
+    assert not err
+    scores, *flags = out.split("\n--")
     rows = {line.split()[0]: line.split()[1:] for line in scores.splitlines()[:4] if line.strip()}
     assert rows["old/run"][:3] == ["finished", "4", "3"]
     assert rows["new/run"] == [
@@ -41,10 +40,10 @@ def test_the_command(folder, tmp_path):
     before = output.read_bytes()
     assert before.startswith(b"\x89PNG")
     output.write_bytes(b"mine")
-    with pytest.raises(RequestError, match=f"--output={output}: exists"):
-        compare.compare_runs(paths, str(output), overwrite=False)
+    assert call("compare", *paths, f"--output={output}") == 2
+    assert f"compare: --output={output}: exists" in capsys.readouterr().err
     assert output.read_bytes() == b"mine"
-    compare.compare_runs(paths, str(output), overwrite=True)
+    assert call("compare", *paths, f"--output={output}", "--overwrite") == 0
     assert output.read_bytes() == before
 
 
@@ -53,7 +52,7 @@ def test_an_output_that_cannot_be_written_is_named_first(folder, tmp_path, capsy
     (tmp_path / "file").write_text("mine")
     paths = [f"{folder}/old/run", f"{folder}/new/run"]
     with pytest.raises(RequestError, match=f"--output={tmp_path}/{output}: .*cannot be "):
-        compare.compare_runs(paths, str(tmp_path / output), overwrite=False)
+        compare.compare(CompareOptions(str(tmp_path / output)), paths)
     assert capsys.readouterr().out == ""
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -70,5 +69,5 @@ def test_an_output_that_cannot_be_written_is_named_first(folder, tmp_path, capsy
 def test_wrong_requests(folder, tmp_path, names, output, message):
     paths = [f"{folder}/{name}" for name in names]
     with pytest.raises(RequestError, match=message):
-        compare.compare_runs(paths, str(tmp_path / output), overwrite=False)
+        compare.compare(CompareOptions(str(tmp_path / output)), paths)
     assert not list(tmp_path.iterdir())

@@ -4,24 +4,24 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from flowers_tpu.commands import explore
+from flowers_tpu.commands import explore as command
 from flowers_tpu.data import records
 from flowers_tpu.data.splits import read_split
-from flowers_tpu.options import Config
+from flowers_tpu.reports import style
+from flowers_tpu.reports.options import ExploreOptions
+from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system.errors import RequestError, RunError
+from tests.calling import call
 from tests.photos import jpeg, photo, write_data_set, write_split
 
 # What slow work writes where there is no terminal, like "drawing: 3 of 7 pictures (42 %), …".
 PROGRESS = re.compile(r"[\w /]+: [\d,]+ of [\d,]+ \w+ \(\d+ %\)")
-DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
 PICTURES = {
     "labels.png",
     "sample_train.png",
@@ -37,8 +37,8 @@ ROW = re.compile(r"^ +(\d)  (class \d) +(\d+) +(\d+)", re.MULTILINE)  # of the t
 
 
 def explore(data, output, *, class_="", show=False, **flags):
-    config = Config(data_dir=str(data), image_size=32, **flags)
-    explore.explore(config, output_dir=str(output), class_=class_, show=show)
+    spec = Spec.of(data_dir=str(data), image_size=32, **flags)
+    command.explore(spec, ExploreOptions(str(output), class_, show))
     return output
 
 
@@ -55,43 +55,35 @@ def data(tmp_path_factory):
     return write_data_set(tmp_path_factory.mktemp("data") / "flowers")
 
 
-def test_everything_at_once(data, tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "scripts/explore.py",
-            f"--data_dir={data}",
-            f"--output_dir={tmp_path / 'new' / 'folder'}",
-            "--image_size=32",
-            "--batch_size_per_replica=8",
-            "--warmup_epochs=1",
-            "--show",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={name: value for name, value in os.environ.items() if name not in DISPLAYS},
+def test_everything_at_once(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(style, "show", lambda pictures: False)  # as without a display
+    code = call(
+        "explore",
+        f"--data_dir={data}",
+        f"--output_dir={tmp_path / 'new' / 'folder'}",
+        "--image_size=32",
+        "--batch_size_per_replica=8",
+        "--warmup_epochs=1",
+        "--show",
     )
-    errors = [line for line in done.stderr.splitlines() if not PROGRESS.match(line)]
-    assert (done.returncode, errors) == (0, [])
+    out, err = capsys.readouterr()
+    assert (code, [line for line in err.splitlines() if not PROGRESS.match(line)]) == (0, [])
     output = tmp_path / "new" / "folder"
     assert pictures(output) == PICTURES
     for name in PICTURES:
         assert min(Image.open(output / "plots" / name).size) > 200
     # 3 steps an epoch; rates for a batch of 8 are half of those for 16.
-    assert "schedule of warm-up: 5e-05 to 5e-05 to 5e-05" in done.stdout
-    assert "schedule of fine-tuning: 1e-08 to 1.5e-05 to 1.39e-06" in done.stdout
-    assert (
-        "for 24 training photos and a global batch of 8 (1 x 8, replicas x photos)" in done.stdout
-    )
-    assert "no two photos are byte for byte the same" in done.stdout
-    assert "--show: no display here" in done.stdout
+    assert "schedule of warm-up: 5e-05 to 5e-05 to 5e-05" in out
+    assert "schedule of fine-tuning: 1e-08 to 1.5e-05 to 1.39e-06" in out
+    assert "for 24 training photos and a global batch of 8 (1 x 8, replicas x photos)" in out
+    assert "no two photos are byte for byte the same" in out
+    assert "--show: no display here" in out
 
     labels = [read_split(str(data), split, 32, 3).labels for split in ("train", "val")]
     train, val = (np.bincount(values, minlength=3) for values in labels)
     counts = pd.read_csv(output / "class_counts.csv")
     assert list(counts["class"]) == ["class 0", "class 1", "class 2"]
-    assert ROW.findall(done.stdout) == [
+    assert ROW.findall(out) == [
         (str(label), f"class {label}", str(train[label]), str(val[label])) for label in range(3)
     ]
     np.testing.assert_array_equal(counts[["train", "val"]].T, [train, val])
@@ -103,7 +95,7 @@ def test_everything_at_once(data, tmp_path):
     }
     distance = np.abs(train / 24 - val / 9).sum() / 2
     assert said["comparison"]["total_variation"] == pytest.approx(distance)
-    assert f"total variation distance {distance:.3f}" in done.stdout
+    assert f"total variation distance {distance:.3f}" in out
     assert said["imbalance"]["train"]["ratio"] == train.max() / train.min()
     assert said["learning_rate"]["fine-tuning"]["peak"] == pytest.approx(1.5e-5)
     assert said["learning_rate"]["fine-tuning"]["steps"] == 60
@@ -218,7 +210,7 @@ def test_an_exploration_that_was_killed_is_begun_anew(data, tmp_path, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(exploring, "_explore_photos", stop)
+        patch.setattr(command, "_explore_photos", stop)
         explore(data, tmp_path)
     explore(data, tmp_path)
     assert pictures(tmp_path) == PICTURES

@@ -2,35 +2,27 @@
 
 import inspect
 import json
-import subprocess
-import sys
-
-import photos
-import pytest
-import tensorflow as tf
-from checking import GIB, config_of, figures, read_json, rows_of, run
-
-from flowers_tpu.commands import tpu_check
-from flowers_tpu.system.errors import RequestError, RunError
-from flowers_tpu.tpu import lowering, report
-from flowers_tpu.tpu.compiler import CompileError, CompileTimeoutError
-from flowers_tpu.tpu.lowering import ReplicaStep, Steps
-
-WITHOUT_EXTRA = """
-import runpy, sys
 from importlib import metadata
 
-version = metadata.version
+import pytest
+import tensorflow as tf
 
-def without_jax(name):
-    if name == "jax":
-        raise metadata.PackageNotFoundError(name)
-    return version(name)
-
-metadata.version = without_jax
-sys.argv[0] = "scripts/tpu_check.py"
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+from flowers_tpu.commands import cli, tpu_check
+from flowers_tpu.system.errors import RequestError, RunError
+from flowers_tpu.tpu import data_facts, lowering
+from flowers_tpu.tpu.compiler import CompileError, CompileTimeoutError
+from flowers_tpu.tpu.lowering import Step, Steps
+from flowers_tpu.tpu.options import TpuCheckOptions
+from tests import photos
+from tests.tpu.checking import (  # noqa: F401  (a fixture, by its name)
+    GIB,
+    compile_for_fixture,
+    figures,
+    read_json,
+    rows_of,
+    run,
+    spec_of,
+)
 
 
 def test_table_and_json(compile_for, tmp_path, capsys):
@@ -51,8 +43,9 @@ def test_table_and_json(compile_for, tmp_path, capsys):
     needed = 1.5 * GIB + step["memory"]["of_it_state_this_step_leaves_alone"]
     assert step["memory"]["needed"] == needed
     assert step["memory"]["headroom"] == pytest.approx(15.48 * GIB - needed)
-    assert v3["config"]["backbone"] == "small_cnn"
-    assert (v3["config"]["global_batch_size"], v4["config"]["global_batch_size"]) == (128, 64)
+    assert v3["flags"]["backbone"] == "small_cnn"
+    assert (v3["flags"]["precision"], v3["flags"]["augment_on"]) == ("bfloat16", "device")
+    assert (v3["flags"]["global_batch_size"], v4["flags"]["global_batch_size"]) == (128, 64)
     assert content["versions"]["tensorflow"] == tf.__version__
     assert content["versions"]["libtpu"] == "0.0.42.1"
     assert content["topologies"] == ["v3:2x2", "v4:2x2x1"]
@@ -90,13 +83,16 @@ def test_each_host_feeds_its_part_and_only_training_is_measured(compile_for, tmp
     assert rows_of(capsys.readouterr().out)["it delivers, photos/s"][:2] == ["128", "(enough)"]
 
 
-def test_a_global_batch_on_two_slices_with_data_that_are_there(compile_for, tmp_path, capsys):
+def test_a_global_batch_on_two_slices_with_data_that_are_there(
+    compile_for, tmp_path, capsys, monkeypatch
+):
     compile_for(lambda slice_, module: figures())
+    monkeypatch.setattr(data_facts, "_SECONDS", 0.4)
     photos.write_data_set(tmp_path / "data", train=24, size=32, num_classes=3)
-    config = config_of(data_dir=str(tmp_path / "data"), global_batch_size=16)
-    content = run(tmp_path, config, topology="v4,v3")
+    spec = spec_of(data_dir=str(tmp_path / "data"), global_batch_size=16)
+    content = run(tmp_path, spec, topology="v4,v3")
     v4, v3 = content["slices"]
-    assert [s["config"]["batch_size_per_replica"] for s in (v4, v3)] == [4, 2]
+    assert [s["flags"]["global_batch_size"] for s in (v4, v3)] == [16, 16]
     assert [s["steps"][0]["batch_size_per_replica"] for s in (v4, v3)] == [4, 2]
     # On v3 each photo takes half a second, so what was measured is enough.
     rate = content["input"]["images_per_second_per_host"]
@@ -111,11 +107,27 @@ def test_a_global_batch_on_two_slices_with_data_that_are_there(compile_for, tmp_
 def test_every_slice_must_have_photos_for_its_global_batch(compile_for, tmp_path):
     asked = compile_for(lambda slice_, module: figures())
     photos.write_data_set(tmp_path / "data", train=24, size=32, num_classes=3)
-    config = config_of(data_dir=str(tmp_path / "data"), batch_size_per_replica=4)
+    spec = spec_of(data_dir=str(tmp_path / "data"), batch_size_per_replica=4)
     # 4 replicas of a v4-8 take 16 photos a step, but 8 of a v3-8 take 32.
     with pytest.raises(RequestError, match="v3:2x2: the training split has 24 photos, fewer than"):
-        run(tmp_path, config, topology="v4,v3")
+        run(tmp_path, spec, topology="v4,v3")
     assert not asked
+
+
+def test_the_input_is_that_of_one_replica_whatever_the_slice(compile_for, tmp_path, monkeypatch):
+    compile_for(lambda slice_, module: figures())
+    photos.write_data_set(tmp_path / "data", train=64, size=32, num_classes=3)
+
+    def measure(recipe):
+        assert (recipe.resolved.photos_per_step, recipe.resolved.augments_on) == (16, "device")
+        return 123.0
+
+    monkeypatch.setattr(data_facts, "input_images_per_second", measure)
+    spec = spec_of(data_dir=str(tmp_path / "data"), global_batch_size=64)
+    assert run(tmp_path, spec)["input"] == {
+        "images_per_second_per_host": 123.0,
+        "origin": "measured on this machine",
+    }
 
 
 def test_an_input_that_cannot_be_read_does_not_end_the_check(compile_for, tmp_path, capsys):
@@ -123,7 +135,7 @@ def test_an_input_that_cannot_be_read_does_not_end_the_check(compile_for, tmp_pa
     photos.write_data_set(tmp_path / "data", train=24, size=32, num_classes=3)
     shard = tmp_path / "data" / "train" / "00-32x32-12.tfrec"
     shard.rename(shard.with_name("00-32x32-13.tfrec"))
-    content = run(tmp_path, config_of(data_dir=str(tmp_path / "data"), global_batch_size=16))
+    content = run(tmp_path, spec_of(data_dir=str(tmp_path / "data"), global_batch_size=16))
     assert content["input"]["images_per_second_per_host"] is None
     assert "not measured: " in content["input"]["origin"]
     assert "its name says 13" in content["input"]["origin"]
@@ -169,15 +181,15 @@ def with_host_only_operation(batch):
 
 def test_what_no_tpu_could_run_is_named_with_its_line(compile_for, tmp_path, capsys, monkeypatch):
     asked = compile_for(lambda slice_, module: figures())
-    monkeypatch.setattr(check, "Steps", Steps)
+    monkeypatch.setattr(tpu_check, "Steps", Steps)
     steps = [
-        ReplicaStep("fine-tuning", with_dynamic_shape, training=True),
-        ReplicaStep("prediction", with_host_only_operation),
+        Step("fine-tuning", with_dynamic_shape, training=True),
+        Step("prediction", with_host_only_operation),
     ]
-    monkeypatch.setattr(lowering, "replica_steps", lambda config, state, plan: steps)
+    monkeypatch.setattr(lowering, "replica_steps", lambda recipe, state, plan: steps)
     reasons = "v3:2x2 fine-tuning: dynamic shape; v3:2x2 prediction: host-only"
     with pytest.raises(RunError, match=f"2 of 2 programs do not run on a TPU .{reasons}"):
-        run(tmp_path, config_of(backbone="tiny"))
+        run(tmp_path, spec_of(backbone="tiny"))
     assert not asked
     table = capsys.readouterr().out
     problems = [step["problem"] for step in read_json(tmp_path)["slices"][0]["steps"]]
@@ -187,7 +199,7 @@ def test_what_no_tpu_could_run_is_named_with_its_line(compile_for, tmp_path, cap
     ):
         lines, first = inspect.getsourcelines(step)
         number = first + next(n for n, line in enumerate(lines) if "# the line" in line)
-        place = f"tests/tpu/test_tpu_check.py:{number}"
+        place = f"tests/commands/test_tpu_check.py:{number}"
         assert (problem["operation"], problem["source"]) == (operation, place)
         assert advice in problem["advice"] and "needed" not in problem
         assert f"{operation} at {place}: {problem['text']}; {problem['advice']}" in table
@@ -208,17 +220,30 @@ def test_what_is_done_is_written_before_the_next_slice(compile_for, tmp_path):
     assert content["topologies"] == ["v3:2x2", "v4:2x2x1"]
 
 
-def test_another_file_is_not_overwritten_but_an_earlier_report_is(compile_for, tmp_path):
+def test_a_folder_with_anything_else_is_refused_but_an_earlier_report_replaced(
+    compile_for, tmp_path
+):
     compile_for(lambda slice_, module: figures())
     (tmp_path / "out").mkdir()
-    path = tmp_path / "out" / "mine.json"
-    for foreign in ("[1]", '{"made_by": "another"}', "no JSON"):
-        path.write_text(foreign)
-        with pytest.raises(RequestError, match=r"--output_dir=.*mine\.json is there and not"):
+    for name, message in (
+        ("notes.txt", r"--output_dir=.*out: holds files but no TPU check \(notes\.txt, …\)"),
+        ("config.json", "--output_dir=.*out: holds a run; choose another folder"),
+    ):
+        (tmp_path / "out" / name).write_text("mine")
+        with pytest.raises(RequestError, match=message):
             run(tmp_path)
-        assert path.read_text() == foreign
-    path.write_text(json.dumps({"made_by": report.MADE_BY}))
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+        (tmp_path / "out" / name).unlink()
+    (tmp_path / "out" / "tpu_check.json").write_text("of an earlier one")
     assert run(tmp_path)["slices"]
+
+
+def test_the_folder_is_named_after_the_run(compile_for, tmp_path, monkeypatch):
+    compile_for(lambda slice_, module: figures())
+    monkeypatch.chdir(tmp_path)
+    tpu_check.tpu_check(spec_of(run_dir="elsewhere/mine/"), TpuCheckOptions(topology="v3"))
+    report = tmp_path / "runs" / "tpu-check-mine" / "tpu_check.json"
+    assert json.loads(report.read_text())["topologies"] == ["v3:2x2"]
 
 
 def test_requests_are_checked_before_anything_is_built(compile_for, tmp_path):
@@ -226,18 +251,22 @@ def test_requests_are_checked_before_anything_is_built(compile_for, tmp_path):
     with pytest.raises(RequestError, match="--topology=v1 "):
         run(tmp_path, topology="v1")
     with pytest.raises(RequestError, match="--backbone=vgg17"):
-        run(tmp_path, config_of(backbone="vgg17"))
+        run(tmp_path, spec_of(backbone="vgg17"))
     with pytest.raises(RequestError, match="v3:2x2: --global_batch_size=12: is not divisible by 8"):
-        run(tmp_path, config_of(global_batch_size=12), topology="v4,v3")
-    for minutes in (0.0, -1.0, float("nan")):
+        run(tmp_path, spec_of(global_batch_size=12), topology="v4,v3")
+    for minutes in (0.0, -1.0):
         with pytest.raises(RequestError, match=r"--compile_minutes=.*: must be above 0"):
             run(tmp_path, compile_minutes=minutes)
-    with pytest.raises(RequestError, match="--host_images_per_second=-1: must not be negative"):
+    with pytest.raises(RequestError, match=r"--compile_minutes=nan: must be a finite number"):
+        run(tmp_path, compile_minutes=float("nan"))
+    with pytest.raises(RequestError, match=r"--host_images_per_second=-1.0: must not be negative"):
         run(tmp_path, host_images_per_second=-1.0)
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(RequestError, match=r"--output_dir=.*file/out: cannot be made"):
         run(tmp_path, output_dir=str(tmp_path / "file" / "out"))
+    with pytest.raises(RequestError, match=r"--output_dir=.*file: is a file, not a folder"):
+        run(tmp_path, output_dir=str(tmp_path / "file"))
     assert not asked
 
 
@@ -247,17 +276,23 @@ def test_determinism_is_switched_on_where_it_is_asked_for(compile_for, tmp_path,
     monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: calls.append(1))
     run(tmp_path)
     assert not calls
-    run(tmp_path, config_of(deterministic=True))
+    run(tmp_path, spec_of(deterministic=True))
     assert calls == [1]
 
 
-def test_the_script_without_the_extra_ends_with_one_line(tmp_path):
+def test_without_the_extra_it_ends_with_one_line(tmp_path, monkeypatch, capsys):
+    version = metadata.version
+
+    def without_jax(name):
+        if name == "jax":
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", without_jax)
     flags = ["--backbone=tiny", f"--output_dir={tmp_path / 'out'}"]
-    result = subprocess.run(
-        [sys.executable, "-c", WITHOUT_EXTRA, *flags], capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 2
-    assert result.stderr == (
-        "tpu_check.py: the TPU compiler is not installed (no jax): pip install -e '.[tpu-check]'\n"
+    assert cli.main("tpu_check", flags) == 2
+    assert capsys.readouterr() == (
+        "",
+        "tpu_check: the TPU compiler is not installed (no jax): pip install -e '.[tpu-check]'\n",
     )
     assert not (tmp_path / "out").exists()

@@ -14,26 +14,19 @@ import tensorflow as tf
 from PIL import Image
 
 from flowers_tpu.convert import convert
+from flowers_tpu.convert.options import ConvertOptions
 from flowers_tpu.data import check, classes, records
 from flowers_tpu.data.shards import data_folder
 from flowers_tpu.data.splits import read_split
 from flowers_tpu.system.errors import RequestError, RunError
 
 FLAGS = {
-    "photos": "",
-    "csv": "",
-    "output_dir": "",
     "sizes": "16,24",
-    "crop": "center",
     "quality": 90,
     "shards": 3,
     "val_fraction": 0.2,
     "test_fraction": 0.2,
-    "seed": 0,
-    "classes": "",
     "threads": 2,
-    "strict": False,
-    "overwrite": False,
 }
 BRIGHTNESS = {"iris": 40, "rose": 120, "tulip": 200}
 
@@ -52,7 +45,7 @@ def draw_all(folder, per_class=10):
 
 
 def make(output, **flags):
-    convert.convert(**{**FLAGS, "output_dir": str(output), **flags})
+    convert.convert(ConvertOptions(**{**FLAGS, "output_dir": str(output), **flags}))
     return output
 
 
@@ -234,7 +227,7 @@ def test_unreadable_photos_are_listed_and_counted(tmp_path, caplog):
     assert (conversion["photos"], conversion["unreadable"]) == (12, 4)
 
 
-def test_strict_writes_nothing_where_a_photo_cannot_be_read(tmp_path):
+def test_strict_writes_nothing_if_a_photo_cannot_be_read(tmp_path):
     photos = spoil(draw_all(tmp_path / "photos", 4))
     with pytest.raises(
         RequestError, match=r"(?s)4 of 16 .*--strict.*\n  rose/cut.jpg: .*truncated"
@@ -343,9 +336,9 @@ def test_only_a_few_photos_are_held_at_a_time(photos, tmp_path, monkeypatch):
         ({"sizes": "0"}, "--sizes=0"),
         ({"sizes": ""}, "--sizes="),
         ({"val_fraction": -0.1}, "--val_fraction=-0.1: must be at least 0 and below 1"),
-        ({"test_fraction": float("nan")}, "--test_fraction=nan: must be at least 0"),
+        ({"test_fraction": float("nan")}, "--test_fraction=nan: must be a finite number"),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave nothing to train on"),
-        ({"quality": 0}, "--quality=0: must be from 1 to 100"),
+        ({"quality": 0}, "--quality=0: must be at least 1 and at most 100"),
         ({"shards": 0}, "--shards=0: must be at least 1"),
         ({"threads": -1}, "--threads=-1: must not be negative"),
     ],

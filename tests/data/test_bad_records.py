@@ -238,7 +238,7 @@ def test_a_damaged_shard_is_refused_or_read_up_to_the_damage(tmp_path, damage, r
     assert f"{path}: " in message and found in message
     if record is not None:
         assert "record 1 of 5 (counted from 0): " in message
-        assert "the 3 records behind it cannot be reached" in message
+        assert "the 3 records after it cannot be reached" in message
     split = read(tmp_path, "skip")
     assert split.ids.tolist() == [f"id{n}" for n in range(12) if not 3 + readable <= n < 8]
     assert split.left_out == 5 - readable

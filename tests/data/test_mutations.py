@@ -27,7 +27,7 @@ ONE_BY_ONE = 150  # of all of them
 JPEGS = [jpeg(number) for number in range(8)]
 
 
-# What is done to a record, behind right checksums. Each function gets (bytes, generator).
+# What is done to a record, whose checksums are right. Each function gets (bytes, generator).
 
 
 def flip(content, rng, times=1):
@@ -126,7 +126,7 @@ OF_RECORDS = [
 
 
 def any_length(content, rng):
-    """A random length behind its right checksum, in the first record."""
+    """A random length with its right checksum, in the first record."""
     header = (int.from_bytes(rng.bytes(8), "little") >> int(rng.integers(64))).to_bytes(8, "little")
     return header + masked_crc(header) + content[12:]
 

@@ -5,15 +5,14 @@ import pytest
 import tensorflow as tf
 
 from flowers_tpu.data import order, pipeline, records
-from flowers_tpu.data.augment import apply
+from flowers_tpu.data.augment.draws import NUM_DRAWS, draw
 from flowers_tpu.data.splits import read_split
-from tests.photos import augment_photo, source_of
+from tests.photos import UNCHANGED, augment_photo, source_of
 
 SIZE = 16
 SEED = 6
 BUFFER = 5
 TRAIN_PHOTOS = 11  # 2 steps of 4 and 3 left over
-UNCHANGED = apply.Augmentation(False, False, (1.0, 1.0), 1.0)
 
 
 def photos(count):
@@ -118,19 +117,19 @@ def test_photos_are_augmented_by_seed_and_number(train, whole):
     for epoch in (0, 1, 2):
         indices = order.epoch_indices(counts, seed=SEED, epoch=epoch, shuffle_buffer=BUFFER)
         for position in range(8):
-            draws = apply.draw(SEED, epoch * TRAIN_PHOTOS + position)
+            draws = draw(SEED, epoch * TRAIN_PHOTOS + position)
             expected = augment_photo(SIZE)(pixels[indices[position]], draws)
             np.testing.assert_array_equal(whole["image"][epoch * 8 + position], expected)
 
 
 def test_where_the_device_augments_photos_come_as_they_are_with_their_draws(train, whole):
-    assert {batch["draws"].shape for batch in whole[True]} == {(4, apply.NUM_DRAWS)}
+    assert {batch["draws"].shape for batch in whole[True]} == {(4, NUM_DRAWS)}
     host, device = joined(whole[False]), joined(whole[True])
     np.testing.assert_array_equal(device["image"], train[1][device["label"]])
     np.testing.assert_array_equal(device["label"], host["label"])
     numbers = [epoch * TRAIN_PHOTOS + position for epoch in range(3) for position in range(8)]
     for number, draws in zip(numbers, device["draws"], strict=True):
-        np.testing.assert_array_equal(draws, apply.draw(SEED, number))
+        np.testing.assert_array_equal(draws, draw(SEED, number))
 
 
 @pytest.mark.core
@@ -273,6 +272,8 @@ def test_a_worker_decodes_its_own_photos_alone(tmp_path, training):
 class StrategyOfWorkers:
     """Asks for its data as one worker of three with two replicas each."""
 
+    num_replicas_in_sync = 6
+
     def distribute_datasets_from_function(self, function, options):
         assert options is None
         return function(tf.distribute.InputContext(3, 1, 6))
@@ -285,7 +286,7 @@ def test_the_context_tells_which_worker_asks(train):
         asked.append((worker, workers))
         return "its data"
 
-    assert pipeline.distribute(StrategyOfWorkers(), dataset) == "its data"
+    assert pipeline.distribute(StrategyOfWorkers(), dataset, fetches_ahead=True) == "its data"
     assert asked == [(1, 3)]
 
 
@@ -293,18 +294,23 @@ def test_the_context_tells_which_worker_asks(train):
 
 
 @pytest.mark.core
-def test_nothing_is_fetched_ahead_for_replicas_on_cpus(make_strategy, monkeypatch):
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_nothing_is_fetched_ahead_if_the_devices_do_not_need_it(
+    make_strategy, monkeypatch, replicas
+):
     # TensorFlow would warn now and then, at the end of a split, that a fetch was cancelled.
-    strategy, given = make_strategy(2), []
+    strategy, given = make_strategy(replicas), []
     distribute = strategy.distribute_datasets_from_function
     monkeypatch.setattr(
         strategy,
         "distribute_datasets_from_function",
         lambda function, options: given.append(options) or distribute(function, options),
     )
-    batches = pipeline.distribute(strategy, lambda worker, workers: tf.data.Dataset.range(2))
+    batches = pipeline.distribute(
+        strategy, lambda worker, workers: tf.data.Dataset.range(2), fetches_ahead=False
+    )
     values = strategy.experimental_local_results(next(iter(batches)))
-    assert [value.numpy() for value in values] == [0, 1]
+    assert [value.numpy() for value in values] == [0, 1][:replicas]
     assert len({value.device for value in values}) == 1
     assert given[0].experimental_per_replica_buffer_size == 0
 
@@ -322,7 +328,7 @@ def test_replica_r_gets_the_rth_local_batch(train, make_strategy, on_device):
             {name: strategy.experimental_local_results(batch[name])[r].numpy() for name in batch}
             for r in range(2)
         ]
-        for batch in pipeline.distribute(strategy, dataset)
+        for batch in pipeline.distribute(strategy, dataset, fetches_ahead=False)
     ]
     assert len(steps) == 6
     assert_same(list(itertools.chain(*steps)), train_batches(train[0], **options))

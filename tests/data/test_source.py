@@ -19,11 +19,6 @@ pytestmark = pytest.mark.core
 SIZE, IMAGE_SIZE = 24, 10
 COUNTS = (4, 0, 6, 3)
 BAD = (1, 7)  # in file order
-MAKERS = {
-    "none": source.from_files,
-    "records": source.from_records,
-    "pixels": source.from_pixels,
-}
 DECODERS = {
     "whole": decode.for_training(SIZE, SIZE, 0.7),
     "reduced": decode.for_training(SIZE, IMAGE_SIZE, 1.0),
@@ -58,7 +53,7 @@ def sources(split):
     """By cache and decoder."""
     return {
         (cache, name): make(split, decoder)
-        for cache, make in MAKERS.items()
+        for cache, make in source.MAKERS.items()
         for name, decoder in DECODERS.items()
     }
 
@@ -130,16 +125,16 @@ def test_an_evaluation_sees_the_same_whatever_is_kept(sources, read_each_time, c
     assert labels.tolist() == [n for n in range(13) if n not in BAD]
 
 
-@pytest.mark.parametrize("cache", MAKERS)
+@pytest.mark.parametrize("cache", source.MAKERS)
 def test_unlabeled_photos_have_no_label_in_any(tmp_path, cache):
     split = write(tmp_path, "test", labeled=False)
-    unlabeled = MAKERS[cache](split, DECODERS["whole"])
+    unlabeled = source.MAKERS[cache](split, DECODERS["whole"])
     for element in source._in_file_order(unlabeled):
         example = unlabeled.example(element)
         assert (example["label"].dtype, example["label"].numpy()) == (tf.int32, -1)
 
 
-@pytest.mark.parametrize("cache", MAKERS)
+@pytest.mark.parametrize("cache", source.MAKERS)
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_examples_are_decoded_photos_with_their_labels(sources, split, cache, decoder):
     made = sources[cache, decoder]
@@ -171,7 +166,7 @@ def test_batches_are_gathered_at_once_from_pixels_alone(sources):
 
 @pytest.mark.parametrize("cache", ["records", "pixels"])
 def test_what_is_kept_is_not_read_again(tmp_path, read_each_time, cache):
-    made = MAKERS[cache](write(tmp_path), DECODERS["whole"])
+    made = source.MAKERS[cache](write(tmp_path), DECODERS["whole"])
     shutil.rmtree(tmp_path / "train")
     assert_same(
         trained(made, on_device=True, first_step=3),
@@ -194,11 +189,11 @@ def test_the_memory_of_the_competitions_photos():
     split = Split(
         "train", (), np.arange(12_753).astype(str), None, jpeg_sizes=np.full(12_753, 83_000)
     )
-    assert source.bytes_of_pixels(split, decode.for_evaluation(512, 512)) == 10_029_367_296
-    assert source.bytes_of_pixels(split, decode.for_evaluation(512, 192)) == 1_410_379_776
+    assert source.bytes_of("pixels", split, decode.for_evaluation(512, 512)) == 10_029_367_296
+    assert source.bytes_of("pixels", split, decode.for_evaluation(512, 192)) == 1_410_379_776
     # Photos for training are kept as the decoder reduces them: here to 256 pixels.
-    assert source.bytes_of_pixels(split, decode.for_training(512, 170, 0.7)) == 2_507_341_824
-    assert source.bytes_of_records(split) == 1_058_499_000
+    assert source.bytes_of("pixels", split, decode.for_training(512, 170, 0.7)) == 2_507_341_824
+    assert source.bytes_of("records", split, decode.for_evaluation(512, 512)) == 1_058_499_000
 
 
 def test_the_sizes_of_the_records_are_those_of_their_jpegs(split):
@@ -209,13 +204,13 @@ def test_the_sizes_of_the_records_are_those_of_their_jpegs(split):
         for record in reader(tf.constant(n, tf.int64))
     ]
     assert split.jpeg_sizes.tolist() == sizes
-    assert source.bytes_of_records(split) == sum(sizes)
+    assert source.bytes_of("records", split, DECODERS["whole"]) == sum(sizes)
 
 
 def test_the_memory_of_pixels_is_what_is_kept(sources, split):
     made = sources["pixels", "reduced"]
     kept = made.examples(tf.range(split.size, dtype=tf.int64))["image"]
-    assert kept.numpy().nbytes == source.bytes_of_pixels(split, DECODERS["reduced"])
+    assert kept.numpy().nbytes == source.bytes_of("pixels", split, DECODERS["reduced"])
 
 
 def memory(key: str) -> int:
@@ -239,13 +234,10 @@ def test_nothing_is_in_memory_twice_while_it_is_read(tmp_path, cache):
         jpeg_sizes=np.full(count, len(serialized)),
     )  # fmt: skip
     decoder = decode.for_evaluation(size, size)
-    needed = {
-        "records": source.bytes_of_records(split),
-        "pixels": source.bytes_of_pixels(split, decoder),
-    }[cache]
+    needed = source.bytes_of(cache, split, decoder)
     before = memory("VmRSS")
     reset.write_text("5")
-    made = MAKERS[cache](split, decoder)
+    made = source.MAKERS[cache](split, decoder)
     taken = memory("VmHWM") - before
     assert made.split.size == count
     assert taken < 1.5 * needed, (taken, needed)
@@ -264,7 +256,9 @@ def test_too_little_memory_is_refused_with_both_numbers(monkeypatch, cache):
     assert ("--cache=records or" in message) == (cache == "pixels")
 
 
-def test_without_a_cache_any_memory_will_do(monkeypatch):
+def test_without_a_cache_any_memory_will_do(monkeypatch, split):
     nothing = types.SimpleNamespace(available=0)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: nothing)
-    source.check_memory("none", 0)
+    needed = source.bytes_of("none", split, DECODERS["whole"])
+    assert needed == 0
+    source.check_memory("none", needed)

@@ -1,13 +1,9 @@
-import signal
-
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
 
 from flowers_tpu.evaluation import predictions
-from flowers_tpu.system.errors import StoppedError
-from flowers_tpu.system.signals import Interruption
 
 IDS = np.array(["x1", "x2", "x3"])
 NAMES = ("rose", "iris", "lotus")
@@ -45,22 +41,14 @@ def predict_step(iterator):
 def test_the_logits_of_the_filling_are_dropped(count):
     logits = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
     iterator = iter([logits[:4], logits[4:]])
-    result = predictions.predict(
-        predict_step, iterator, count, title="test", interruption=Interruption()
-    )
+    result = np.concatenate(list(predictions.predict(predict_step, iterator, count)))
     np.testing.assert_array_equal(result, logits[:count])
     assert len(list(iterator)) == (count <= 4)  # no batch more than needed
 
 
-def test_a_signal_is_heard_between_batches():
-    interruption = Interruption()
+def test_who_stops_between_two_batches_has_had_no_more_of_them():
     batches = iter([LOGITS] * 5)
-
-    def interrupted_step(iterator):
-        if not interruption.requested:  # a second one would end this process
-            signal.raise_signal(signal.SIGTERM)
-        return predict_step(iterator)
-
-    with interruption, pytest.raises(StoppedError):
-        predictions.predict(interrupted_step, batches, 15, title="test", interruption=interruption)
+    of_batches = predictions.predict(predict_step, batches, 15)
+    np.testing.assert_array_equal(next(of_batches), LOGITS)
+    of_batches.close()
     assert len(list(batches)) == 4

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -17,6 +18,10 @@ from flowers_tpu.data.classes import FLOWERS, read_classes
 from flowers_tpu.data.shards import data_folder
 from flowers_tpu.data.splits import read_split
 from flowers_tpu.example_data import example
+from flowers_tpu.example_data.drawing import draw_photo
+from flowers_tpu.example_data.photo import Photo, draw_jpeg
+from flowers_tpu.example_data.species import SPECIES
+from flowers_tpu.system import folders
 from flowers_tpu.system.errors import RequestError
 
 SIZE = 24
@@ -69,7 +74,7 @@ def run_python(*arguments, **options):
 
 def test_layout_is_the_competitions(data_dir):
     assert sorted(os.listdir(data_dir)) == [
-        *("classes.txt", "sample_submission.csv", "test", "train", "val")
+        *("classes.txt", "drawn_flowers.json", "sample_submission.csv", "test", "train", "val")
     ]
     expected = {"train": [13] * 16, "val": [26] * 4, "test": [26] * 4}  # 208, 104, 104 photos
     for split, counts in expected.items():
@@ -130,7 +135,7 @@ def test_photos_are_rgb_of_the_size_and_not_blank(data_dir):
 def test_bytes_are_the_same_from_more_processes_and_from_an_unguarded_script(data_dir, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "from flowers_tpu.data import example\n"
+        "from flowers_tpu.example_data import example\n"
         "print('started', flush=True)\n"
         f"example.make_example_data('other', {SIZE}, 3, {COUNTS}, processes=2)\n"
     )
@@ -154,23 +159,23 @@ def test_photo_depends_on_seed_split_class_and_number_alone(data_dir, tmp_path):
     few, many = images.values()
     assert few.items() <= many.items()
     assert len(set(many.values())) == len(many) == 520
-    first = example._Photo(seed=3, split=0, label=0, number=0, image_size=SIZE)
-    assert example._draw_jpeg(first) != example._draw_jpeg(first._replace(seed=4))
+    first = Photo(seed=3, split=0, label=0, number=0, image_size=SIZE)
+    assert draw_jpeg(first) != draw_jpeg(first._replace(seed=4))
 
 
 def test_every_class_has_its_own_species_and_shares_its_colour():
-    assert tuple(example.SPECIES) == FLOWERS
-    assert len(set(example.SPECIES.values())) == 104
-    classes_by_colour = collections.Counter(species.colour for species in example.SPECIES.values())
+    assert tuple(SPECIES) == FLOWERS
+    assert len(set(SPECIES.values())) == 104
+    classes_by_colour = collections.Counter(species.colour for species in SPECIES.values())
     # So few have a colour alone: not more can be told by it.
     assert sum(count == 1 for count in classes_by_colour.values()) <= 5
 
 
-def test_mean_colour_does_not_tell_the_classes():
+def test_mean_colour_does_not_give_the_classes_away():
     def mean_colours(numbers):
         photos = [
-            example.draw_photo(species, SIZE, np.random.default_rng([label, number]))
-            for label, species in enumerate(example.SPECIES.values())
+            draw_photo(species, SIZE, np.random.default_rng([label, number]))
+            for label, species in enumerate(SPECIES.values())
             for number in numbers
         ]
         return np.mean(photos, axis=(1, 2)).reshape(104, -1, 3)
@@ -191,7 +196,7 @@ def test_existing_folder_is_refused_and_kept(tmp_path):
 
 def test_folder_that_cannot_be_written_is_named(tmp_path, fast_drawing):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RequestError, match=r"file/data: cannot be written"):
+    with pytest.raises(RequestError, match=r"file/data\.part: cannot be made"):
         example.make_example_data(str(tmp_path / "file" / "data"), SIZE, photos_per_class=COUNTS)
 
 
@@ -210,21 +215,22 @@ def test_failure_leaves_nothing(tmp_path, fast_drawing, monkeypatch):
 
 
 def test_killed_run_leaves_no_data_folder_and_no_processes(tmp_path):
-    code = "from flowers_tpu.data import example; example.make_example_data('data', 512)"
+    code = "from flowers_tpu.example_data import example; example.make_example_data('data', 512)"
     process = run_python("-c", code, cwd=tmp_path, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 30
-    while not list(tmp_path.glob("data.*.part")) and time.monotonic() < deadline:
+    while not (tmp_path / "data.part").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.5)  # its processes are drawing
     process.send_signal(signal.SIGKILL)
     # The processes hold the other ends of the pipe: it closes when the last of them is gone.
     process.communicate(timeout=10)
-    (left,) = os.listdir(tmp_path)
-    assert re.fullmatch(r"data\.[0-9a-f]{8}\.part", left)
+    assert os.listdir(tmp_path) == ["data.part"]
 
 
 def test_drawing_processes_need_not_wait_for_tensorflow():
-    code = "import sys, flowers_tpu.data.example; sys.exit('tensorflow' in sys.modules)"
+    """They import the modules of the functions that they are sent."""
+    modules = {example.draw_jpeg.__module__, example.end_with_parent.__module__}
+    code = f"import sys, {', '.join(modules)}; sys.exit('tensorflow' in sys.modules)"
     assert run_python("-c", code).wait(timeout=30) == 0
 
 
@@ -245,7 +251,34 @@ def test_default_folder_is_in_the_home_cache_without_xdg(tmp_path, fast_drawing,
     assert example.example_data_dir(SIZE).startswith(f"{tmp_path}/.cache/flowers_tpu/")
 
 
-def test_loser_of_a_race_uses_the_winners_folder(tmp_path, fast_drawing, monkeypatch):
+def test_of_two_that_need_it_at_once_one_draws(tmp_path, fast_drawing, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    write_data, flock, drawing, waiting = example._write_data, folders.fcntl.flock, [], []
+    other_waits = threading.Event()
+    found = []
+    other = threading.Thread(target=lambda: found.append(example.example_data_dir(SIZE)))
+
+    def heard(*arguments):
+        if threading.current_thread() is other:
+            other_waits.set()
+        flock(*arguments)
+
+    def draw_while_another_waits(*arguments):
+        drawing.append(threading.current_thread())
+        other.start()
+        waiting.append(other_waits.wait(20))
+        write_data(*arguments)
+
+    monkeypatch.setattr(folders.fcntl, "flock", heard)
+    monkeypatch.setattr(example, "_write_data", draw_while_another_waits)
+    folder = example.example_data_dir(SIZE)
+    other.join(20)
+    assert drawing == [threading.main_thread()] and waiting == [True]
+    assert found == [folder]
+    assert os.listdir(os.path.dirname(folder)) == [os.path.basename(folder)]
+
+
+def test_one_that_no_lock_keeps_away_may_be_faster(tmp_path, fast_drawing, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = tmp_path / "flowers_tpu" / "example-v1" / "tfrecords-jpeg-24x24"
     write_data = example._write_data

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from flowers_tpu.models.backbones import build_backbone
-from flowers_tpu.models.classifier import build_classifier
 from flowers_tpu.models.weights import load_weights, match_layers, read_layers
 from flowers_tpu.system.errors import RequestError
+from tests.photos import small_classifier
 
 SIZE = 32
 MEAN = np.array([0.485, 0.456, 0.406])
@@ -17,9 +17,7 @@ DEVIATION = np.array([0.229, 0.224, 0.225])
 
 def features_of(backbone, weights, images, **options):
     """Pooled features of our model."""
-    classifier = build_classifier(
-        backbone=backbone, num_classes=2, image_size=SIZE, weights=str(weights), **options
-    )
+    classifier = small_classifier(2, backbone=backbone, weights=str(weights), **options)
     return classifier.features(images).numpy()
 
 
@@ -118,8 +116,8 @@ def test_automatic_names_of_another_process_do_not_matter(tmp_path):
     network = build_backbone("xception", image_size=71)
     assert "conv2d" not in [layer.name for layer in network.layers]
     network.save_weights(tmp_path / "xception.h5")
-    classifier = build_classifier(
-        backbone="xception", num_classes=2, image_size=71, weights=str(tmp_path / "xception.h5")
+    classifier = small_classifier(
+        2, backbone="xception", image_size=71, weights=str(tmp_path / "xception.h5")
     )
     assert_same_features(classifier.features(images), pooled(network, images / 127.5 - 1))
 
@@ -149,7 +147,7 @@ def test_keras_efficientnet_files_get_the_division_keras_adds(tmp_path, pixels, 
     normalization.set_weights([MEAN, DEVIATION, np.int64(0)])
     normalization.finalize_state()
     network.save_weights(tmp_path / "efficientnetb0_notop.h5")
-    # `EfficientNetB0(weights="imagenet")` puts a division by sqrt(deviation) behind that layer.
+    # `EfficientNetB0(weights="imagenet")` puts a division by sqrt(deviation) after that layer.
     divided = normalization(pixels / 255) / np.sqrt(DEVIATION).astype(np.float32)
     np.testing.assert_allclose(divided, (pixels / 255 - MEAN) / DEVIATION, rtol=1e-4, atol=1e-5)
     rest = tf.keras.Model(network.get_layer(index=3).input, network.output)

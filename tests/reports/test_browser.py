@@ -1,6 +1,5 @@
 """The report in a real browser, where there is one."""
 
-import dataclasses
 import html
 import json
 import re
@@ -10,8 +9,9 @@ import subprocess
 import pytest
 
 from flowers_tpu.runs import report
-from tests import runs
+from tests import finished_runs
 from tests.photos import write_data_set
+from tests.stopping import StopAt
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -81,11 +81,6 @@ def open_in_browser(folder, profile, *flags):
     return json.loads(html.unescape(body)), console
 
 
-class Never:
-    def check(self):
-        pass
-
-
 @pytest.fixture(scope="module", params=[("embedded", "light"), ("files", "dark")])
 def opened(request, tmp_path_factory):
     """The run, what is seen of its report, the console, and whether dark is preferred."""
@@ -94,10 +89,9 @@ def opened(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     counts = {"train": 60, "val": 60, "test": 4, "num_classes": NUM_CLASSES}
     data = write_data_set(folder / "data", **counts)
-    run, splits = runs.write_run(folder / "run", data)
     images, colors = request.param
-    config = dataclasses.replace(run.read_configs()[1], report_images=images)
-    report.write_report(config, run, splits, Never())
+    run, recipe, splits = finished_runs.write_run(folder / "run", data, report_images=images)
+    report.write_report(recipe, run, splits, StopAt())
     flags = ["--force-dark-mode"] if colors == "dark" else []
     return run, *open_in_browser(folder / "run", folder / "profile", *flags), colors
 
@@ -126,12 +120,12 @@ def test_the_page_is_as_dark_as_is_preferred(opened):
 
 def test_a_click_on_a_header_sorts(opened):
     run, seen, *_ = opened
-    report = report._read_classes(run, "val")
-    report = report[report["label"] != ""]
-    known = report["recall"].dropna()
-    recalls = ["–"] * (len(report) - len(known)) + [f"{value:.4f}" for value in sorted(known)]
+    table = report._read_classes(run, "val")
+    table = table[table["label"] != ""]
+    known = table["recall"].dropna()
+    recalls = ["–"] * (len(table) - len(known)) + [f"{value:.4f}" for value in sorted(known)]
     assert "–" in recalls, "there are classes that no photo is of or taken for"
-    names = sorted(report["class"], key=lambda name: int(name.split()[1]))
+    names = sorted(table["class"], key=lambda name: int(name.split()[1]))
     assert len(set(recalls)) > 1
     for page in seen:
         up, down = page["recall"]

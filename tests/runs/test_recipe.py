@@ -1,45 +1,48 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
+from absl import flags as absl_flags
 
-from flowers_tpu import options as config_lib
-from flowers_tpu.runs import recipe
-from flowers_tpu.options import Config
-from flowers_tpu.data import records
+from flowers_tpu.commands import flags
 from flowers_tpu.data.splits import Split
+from flowers_tpu.runs.recipe import Data, Recipe
+from flowers_tpu.runs.spec import PARTS, Resolved, Spec
 from flowers_tpu.system.devices import Devices
 from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.facts import Facts
 from tests.photos import write_data_set
 
 COMPETITION = 12_753  # its training photos
 
 
-def from_flagfile(path: str) -> Config:
-    values = flags.FlagValues()
-    config_lib.define_flags(values=values)
-    values(["train.py", f"--flagfile={path}"])
-    return config_lib.from_flags(values)
+def from_flagfile(path: str) -> Spec:
+    values = absl_flags.FlagValues()
+    flags.define(PARTS.values(), values)
+    values(["train", f"--flagfile={path}"])
+    return Spec.of(**flags.read(PARTS.values(), values))
 
 
-def devices(replicas: int, kind: str = "TPU") -> Devices:
-    return Devices(tf.distribute.get_strategy(), kind, replicas)
+def recipe_on(replicas: int, spec: Spec, kind: str = "TPU", **given) -> Recipe:
+    return Recipe.on(Devices(tf.distribute.get_strategy(), Facts(kind, replicas)), spec, **given)
+
+
+def small(folder, **flags) -> Spec:
+    return Spec.of(data_dir=str(folder), image_size=32, **flags)
 
 
 @pytest.mark.parametrize("name", ["notebook_vgg16", "notebook_b6"])
 def test_the_notebooks_numbers(name):
     """On 8 replicas: 128 photos a step, 99 steps an epoch, 3 epochs of warm-up, then 20."""
-    config = recipe.resolve(from_flagfile(f"scripts/flagfiles/{name}.flags"), devices(8))
-    assert (config.global_batch_size, config.image_size, config.seed) == (128, 512, 0)
-    assert (config.early_stopping_patience, config.precision) == (5, "bfloat16")
-    split = Split(
-        "train", (), np.arange(COMPETITION).astype(str), np.zeros(COMPETITION, np.int32)
-    )
+    recipe = recipe_on(8, from_flagfile(f"scripts/flagfiles/{name}.flags"))
+    spec, resolved = recipe.spec, recipe.resolved
+    assert (resolved.photos_per_step, resolved.arithmetic) == (128, "bfloat16")
+    assert (spec.data.image_size, spec.training.seed) == (512, 0)
+    assert spec.training.early_stopping_patience == 5
+    split = Split("train", (), np.arange(COMPETITION).astype(str), np.zeros(COMPETITION, np.int32))
     names = tuple(str(n) for n in range(104))
-    plan = recipe.make_plan(config, recipe.Data("", names, {"train": split}))
-    assert (plan.steps_per_epoch, plan.warmup_epochs, plan.epochs) == (99, 3, 20)
+    plan = recipe.plan(Data("", names, {"train": split}))
+    assert (plan.steps_per_epoch, plan.photos_per_step, plan.num_classes) == (99, 128, 104)
+    assert (plan.schedule.warmup_epochs, plan.schedule.epochs) == (3, 20)
     by_epoch = plan.rates.reshape(23, 99)
     assert (by_epoch == by_epoch[:, :1]).all(), "a staircase"
     by_hand = [
@@ -71,80 +74,67 @@ def test_the_notebooks_numbers(name):
 @pytest.mark.parametrize("name", ["quickstart", "oxford102", "notebook_vgg16", "notebook_b6"])
 def test_every_flagfile_is_valid_and_says_what_it_gives(name):
     path = f"scripts/flagfiles/{name}.flags"
-    config = recipe.resolve(from_flagfile(path), devices(1, "CPU"))
-    assert len(recipe.learning_rates(config, 10)) == (config.warmup_epochs + config.epochs) * 10
+    recipe = recipe_on(1, from_flagfile(path), "CPU")
+    assert len(recipe.learning_rates(10)) == recipe.spec.schedule.total_epochs * 10
     with open(path) as file:
         assert f"scripts/train.py --tpu=local --flagfile={path}" in file.read()
 
 
-def test_resolve():
-    config = Config(batch_size_per_replica=8)
-    on_tpu = recipe.resolve(config, devices(8))
-    assert (on_tpu.global_batch_size, on_tpu.precision) == (64, "bfloat16")
-    on_cpu = recipe.resolve(config, devices(2, "CPU"))
-    assert (on_cpu.global_batch_size, on_cpu.precision) == (16, "float32")
-    given = recipe.resolve(Config(global_batch_size=24), devices(3))
-    assert (given.global_batch_size, given.batch_size_per_replica) == (24, 8)
-    with pytest.raises(
-        RequestError, match="--global_batch_size=24: is not divisible by 5 replicas"
-    ):
-        recipe.resolve(Config(global_batch_size=24), devices(5))
-
-
-@pytest.mark.parametrize(("kind", "where"), [("CPU", "host"), ("GPU", "device"), ("TPU", "device")])
-def test_photos_are_augmented_where_that_is_fastest(kind, where):
-    assert recipe.resolve(Config(), devices(2, kind)).augment_on == where
-    for given in ("host", "device"):
-        assert recipe.resolve(Config(augment_on=given), devices(2, kind)).augment_on == given
+def test_a_recipe_is_resolved_on_its_devices():
+    recipe = recipe_on(8, Spec.of(batch_size_per_replica=8))
+    assert recipe.resolved == Resolved(64, "bfloat16", "device")
+    assert (recipe.photos_per_replica, str(recipe.facts)) == (8, "8 TPU replicas")
+    changed = recipe.changed(global_batch_size=24, augment_on="host")
+    assert changed.devices is recipe.devices
+    assert changed.resolved == Resolved(24, "bfloat16", "host")
+    assert changed.photos_per_replica == 3
+    with pytest.raises(RequestError, match="is not divisible by 8 replicas"):
+        recipe.changed(global_batch_size=12)
+    begun = recipe_on(2, recipe.spec, "CPU", begun=recipe.resolved)
+    assert begun.resolved == recipe.resolved and begun.photos_per_replica == 32
 
 
 def test_fewer_photos_than_a_batch(tmp_path):
     write_data_set(tmp_path, train=7)
-    config = recipe.resolve(
-        Config(data_dir=str(tmp_path), image_size=32, batch_size_per_replica=8), devices(1)
-    )
-    data = recipe.load_data(config)
+    recipe = recipe_on(1, small(tmp_path, batch_size_per_replica=8))
     with pytest.raises(RequestError, match="7 photos, fewer than the global batch of 8"):
-        recipe.make_plan(config, data)
+        recipe.plan(recipe.load_data())
 
 
 def test_balanced_class_weights_come_from_the_labels(tmp_path):
     write_data_set(tmp_path, train=30)
-    config = Config(data_dir=str(tmp_path), image_size=32, class_weights="balanced")
-    config = recipe.resolve(config, devices(1))
-    data = recipe.load_data(config)
-    weights = recipe.make_plan(config, data).objective.class_weights
+    recipe = recipe_on(1, small(tmp_path, class_weights="balanced"))
+    data = recipe.load_data()
+    weights = recipe.plan(data).objective.class_weights
     counts = np.bincount(data.splits["train"].labels, minlength=3)
     np.testing.assert_allclose(weights, 30 / (3 * counts), rtol=1e-6)
+    assert recipe.changed(class_weights="none").plan(data).objective.class_weights is None
 
 
 def test_class_names(tmp_path):
     write_data_set(tmp_path)
-    config = Config(data_dir=str(tmp_path), image_size=32)
-    assert recipe.load_data(config).class_names == ("class 0", "class 1", "class 2")
+    recipe = recipe_on(1, small(tmp_path))
+    assert recipe.load_data().class_names == ("class 0", "class 1", "class 2")
     (tmp_path / "two.txt").write_text("a\nb\n")
     with pytest.raises(RequestError, match=r"train.*label 2, expected 0 to 1"):
-        recipe.load_data(dataclasses.replace(config, classes=str(tmp_path / "two.txt")))
+        recipe.changed(classes=str(tmp_path / "two.txt")).load_data()
     (tmp_path / "classes.txt").unlink()
-    names = recipe.load_data(config).class_names
+    names = recipe.load_data().class_names
     assert len(names) == 104 and names[0] == "pink primrose"
 
 
 def test_the_optimizers_take_the_rate_of_the_step(tmp_path):
     write_data_set(tmp_path)
-    config = recipe.resolve(
-        Config(
-            data_dir=str(tmp_path),
-            image_size=32,
-            backbone="small_cnn",
-            weights="none",
-            batch_size_per_replica=8,
-            lr_granularity="step",
-        ),
-        devices(1, "CPU"),
+    spec = small(
+        tmp_path,
+        backbone="small_cnn",
+        weights="none",
+        batch_size_per_replica=8,
+        lr_granularity="step",
     )
-    plan = recipe.make_plan(config, recipe.load_data(config))
-    state = recipe.make_state(config, tf.distribute.get_strategy(), plan)
+    recipe = recipe_on(1, spec, "CPU")
+    plan = recipe.plan(recipe.load_data())
+    state = recipe.state(plan)
     for step in (0, 8, 9, 14, len(plan.rates) - 1):
         state.step.assign(step)
         for optimizer in (state.warmup_optimizer, state.finetune_optimizer):

@@ -3,7 +3,6 @@ import dataclasses
 import os
 import re
 import shutil
-import types
 from pathlib import Path
 
 import pandas as pd
@@ -11,33 +10,16 @@ import pytest
 from sklearn import metrics
 
 from flowers_tpu.commands import train
-from flowers_tpu.runs import recipe
-from flowers_tpu.runs import report
-from flowers_tpu.options import Config
-from flowers_tpu.system.errors import RequestError
-from flowers_tpu.system.errors import StoppedError
 from flowers_tpu.reports import report_sections
-from flowers_tpu.runs.folder import RunDirectory
-from tests import runs
+from flowers_tpu.runs import report
+from flowers_tpu.runs.folder import RunFolder
+from flowers_tpu.runs.recipe import Recipe
+from flowers_tpu.system.errors import RequestError, StoppedError
+from tests import finished_runs
 from tests.photos import write_data_set
+from tests.stopping import StopAt
 
-
-class Never:
-    """Stands in for `Interruption`: no signal comes."""
-
-    def check(self):
-        pass
-
-
-class Stop:
-    """The same, but one comes before the second picture is drawn."""
-
-    polls = 0
-
-    def check(self):
-        self.polls += 1
-        if self.polls == 2:
-            raise StoppedError("stopped")
+NEVER = StopAt()
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +31,16 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
-    """A run with its report, the files of it, and its splits."""
-    run, splits = runs.write_run(tmp_path_factory.mktemp("runs") / "my run", data, seed=5)
-    report.write_report(config_of(run), run, splits, Never())
-    return run, splits
+    """A run with its report, its recipe, and its splits."""
+    written = finished_runs.write_run(tmp_path_factory.mktemp("runs") / "my run", data, seed=5)
+    run, recipe, splits = written
+    report.write_report(recipe, run, splits, NEVER)
+    return written
 
 
 @pytest.fixture
 def other(data, tmp_path):
-    return runs.write_run(tmp_path / "run", data)
-
-
-def config_of(run):
-    return run.read_configs()[1]
+    return finished_runs.write_run(tmp_path / "run", data)
 
 
 def sources(html):
@@ -82,7 +61,7 @@ PICTURES = {
 
 
 def test_every_picture_is_a_file_and_in_the_page(finished):
-    run, _ = finished
+    run, *_ = finished
     assert set(os.listdir(run.file("plots"))) == {f"{name}.png" for name in PICTURES}
     html = read(run)
     assert len(sources(html)) == len(PICTURES)
@@ -114,8 +93,8 @@ def test_names_are_text_and_not_markup(finished):
 
 
 def test_the_numbers_are_those_of_the_run(finished):
-    run, splits = finished
-    page = report.make_page(config_of(run), run, splits)
+    run, recipe, splits = finished
+    page = report.make_page(recipe, run, splits)
     predicted = pd.read_csv(run.file("predictions_val.csv"))["predicted_label"]
     labels = splits["val"].labels
     f1 = metrics.f1_score(labels, predicted, average="macro")
@@ -138,8 +117,8 @@ def test_the_numbers_are_those_of_the_run(finished):
 
 def test_each_photo_stands_under_its_own_title(finished):
     """A photo is as bright as its class is; see `write_data_set`."""
-    run, splits = finished
-    page = report.make_page(config_of(run), run, splits)
+    run, recipe, splits = finished
+    page = report.make_page(recipe, run, splits)
     names = {"nan": 0, "<i>rose</i> & $co": 1, "lily": 2}
     (sheet,) = [p for p in page.pictures if p.name == "predictions_val_highest_loss"]
     figure = sheet.draw()
@@ -159,13 +138,13 @@ def test_predictions_of_photos_that_are_gone_are_left_out():
 
 def test_images_beside_the_page_are_the_same_ones(finished, tmp_path):
     """Drawn again byte by byte; without the test split all but its photos."""
-    run, splits = finished
+    run, recipe, splits = finished
     shutil.copytree(run.path, tmp_path / "my run")
     shutil.rmtree(tmp_path / "my run" / "plots")
-    copy = RunDirectory(str(tmp_path / "my run"))
+    copy = RunFolder(str(tmp_path / "my run"))
     labeled = {name: splits[name] for name in ("train", "val")}
-    config = dataclasses.replace(config_of(run), report_images="files")
-    report.write_report(config, copy, labeled, Never())
+    beside = recipe.changed(report_images="files")
+    report.write_report(beside, copy, labeled, NEVER)
     shown = {name for name in PICTURES if "_test_" not in name}
     assert sorted(sources(read(copy))) == sorted(f"plots/{name}.png" for name in shown)
     assert set(os.listdir(copy.file("plots"))) == {f"{name}.png" for name in shown}
@@ -176,32 +155,32 @@ def test_images_beside_the_page_are_the_same_ones(finished, tmp_path):
         assert first == again, name
 
 
-def test_what_is_lacking_is_read(other, data, monkeypatch):
-    run, splits = other
-    config, given = config_of(run), {}
-    monkeypatch.setattr(reporting, "write_report", lambda c, r, splits, i: given.update(splits))
-    report.report(config, run, {"val": splits["val"]}, Never())
+def test_what_is_lacking_is_read(other, monkeypatch):
+    run, recipe, splits = other
+    given = {}
+    monkeypatch.setattr(report, "write_report", lambda c, r, splits, s: given.update(splits))
+    report.report(recipe, run, {"val": splits["val"]}, NEVER)
     assert given.keys() == {"train", "val", "test"}
     assert list(given["test"].ids) == list(splits["test"].ids)
 
-    def load_all_but_test(config, names):
+    def load_all_but_test(recipe, names):
         if names == ("test",):
             raise RequestError("test: no such folder")
-        return original(config, names)
+        return original(recipe, names)
 
-    original = recipe.load_data
-    monkeypatch.setattr(parts, "load_data", load_all_but_test)
+    original = Recipe.load_data
+    monkeypatch.setattr(Recipe, "load_data", load_all_but_test)
     given.clear()
-    report.report(config, run, {}, Never())
+    report.report(recipe, run, {}, NEVER)
     assert given.keys() == {"train", "val"}
 
 
 def test_a_report_that_cannot_be_drawn_is_a_warning(other, caplog, monkeypatch):
-    run, splits = other
+    run, recipe, splits = other
     monkeypatch.setattr(report_sections, "training", lambda history: 1 / 0)
     Path(run.file("report.html")).write_text("of scores before these")
     before = {name: read(run, name) for name in ("scores.json", "submission.csv")}
-    report.report(config_of(run), run, splits, Never())
+    report.report(recipe, run, splits, NEVER)
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert f"report of {run.path}" in message and "ZeroDivisionError" in message
     assert "the same command tries again" in message
@@ -210,31 +189,29 @@ def test_a_report_that_cannot_be_drawn_is_a_warning(other, caplog, monkeypatch):
 
 
 def test_a_stop_leaves_no_half_report(other):
-    run, splits = other
+    run, recipe, splits = other
     with pytest.raises(StoppedError):
-        report.report(config_of(run), run, splits, Stop())
+        report.report(recipe, run, splits, StopAt(2))
     assert not run.has("report.html") and len(os.listdir(run.file("plots"))) == 2
 
 
 def test_a_finished_run_gets_the_report_it_lacks(other, monkeypatch, capsys):
-    run, _ = other
-    config, scores = config_of(run), read(run, "scores.json")
+    run, recipe, _ = other
+    spec, scores = recipe.spec, read(run, "scores.json")
     whole = report.make_page
-    monkeypatch.setattr(
-        reporting, "make_page", lambda *a: dataclasses.replace(whole(*a), sections=())
-    )
-    train.train(dataclasses.replace(config, report=False))
+    monkeypatch.setattr(report, "make_page", lambda *a: dataclasses.replace(whole(*a), sections=()))
+    train.train(spec.changed(report=False))
     assert not run.has("report.html")
-    train.train(config)
+    train.train(spec)
     assert run.has("report.html") and read(run, "scores.json") == scores
     assert "plots/, report.html" in capsys.readouterr().out
-    monkeypatch.setattr(reporting, "write_report", lambda *_: pytest.fail("drawn again"))
-    train.train(config)
+    monkeypatch.setattr(report, "write_report", lambda *_: pytest.fail("drawn again"))
+    train.train(spec)
 
 
-def test_no_report_where_none_is_asked_for(other):
-    run, splits = other
-    report.report(Config(report=False), run, splits, Never())
+def test_no_report_if_none_is_asked_for(other):
+    run, recipe, splits = other
+    report.report(recipe.changed(report=False), run, splits, NEVER)
     assert not run.has("plots") and not run.has("report.html")
 
 
@@ -246,18 +223,18 @@ def write_old(run, *names):
 
 
 def test_without_a_report_none_of_earlier_scores_stays(other):
-    run, splits = other
+    run, recipe, splits = other
     write_old(run, "report.html", "plots/loss.png", "plots/confusion_val_3.png", "plots/mine.png")
-    report.report(Config(report=False), run, splits, Never())
+    report.report(recipe.changed(report=False), run, splits, NEVER)
     assert not run.has("report.html") and os.listdir(run.file("plots")) == ["mine.png"]
     os.remove(run.file("plots", "mine.png"))
     write_old(run, "plots/loss.png")
-    report.report(Config(report=False), run, splits, Never())
+    report.report(recipe.changed(report=False), run, splits, NEVER)
     assert not run.has("plots")
 
 
 def test_what_is_not_drawn_any_more_goes(other, monkeypatch):
-    run, splits = other
+    run, recipe, splits = other
     write_old(run, "report.html", "plots/confusion_val_3.png", "plots/mine.png")
     whole = report.make_page
 
@@ -266,31 +243,28 @@ def test_what_is_not_drawn_any_more_goes(other, monkeypatch):
         (training,) = [section for section in page.sections if section.title == "Training"]
         return dataclasses.replace(page, sections=(training,))
 
-    monkeypatch.setattr(reporting, "make_page", page_of_curves)
-    report.report(config_of(run), run, splits, Never())
+    monkeypatch.setattr(report, "make_page", page_of_curves)
+    report.report(recipe, run, splits, NEVER)
     curves = {"loss.png", "accuracy.png", "macro_f1.png", "learning_rate.png"}
     assert set(os.listdir(run.file("plots"))) == {*curves, "mine.png"}
 
 
 def test_a_finished_run_without_a_report_keeps_its_plots(other):
-    run, _ = other
+    run, recipe, _ = other
     write_old(run, "plots/loss.png")
-    train.train(dataclasses.replace(config_of(run), report=False))
+    train.train(recipe.spec.changed(report=False))
     assert os.listdir(run.file("plots")) == ["loss.png"]
 
 
 def test_other_data_that_were_scored_are_named(other, data, tmp_path):
     """With the same ids, so that what was predicted of test seems to be of them."""
-    run, _ = other
+    run, recipe, _ = other
     others = write_data_set(tmp_path / "others", train=12, val=10, test=4)
     shutil.copy(data / "classes.txt", others)
-    config = dataclasses.replace(config_of(run), data_dir=str(others))
-    scored = recipe.load_data(config)
-    job = types.SimpleNamespace(
-        run=run, data=scored, logits=lambda split, interruption: runs.logits(split, 3)
-    )
-    run.write_json("scores.json", train.score_splits(job, None))
-    page = report.make_page(config, run, scored.splits)
+    elsewhere = recipe.changed(data_dir=str(others))
+    scored = elsewhere.load_data()
+    finished_runs.score(run, scored)
+    page = report.make_page(elsewhere, run, scored.splits)
     assert f"3 classes of {others}, trained on {data}." in page.summary
     sections = {section.title: section for section in page.sections}
     assert sections["Scores"].tables[0].rows["examples"].tolist() == [10, 12]
@@ -301,20 +275,20 @@ def test_other_data_that_were_scored_are_named(other, data, tmp_path):
 
 
 def test_predictions_of_other_test_photos_are_not_shown(other):
-    run, splits = other
+    run, recipe, splits = other
     table = run.read_table("predictions_test.csv")
     run.write_table("predictions_test.csv", table.assign(id="other-" + table["id"]))
-    page = report.make_page(config_of(run), run, splits)
+    page = report.make_page(recipe, run, splits)
     assert not [picture for picture in page.pictures if "_test_" in picture.name]
 
 
 def test_a_class_that_nobody_saw_has_a_row_without_scores(other):
-    run, splits = other
-    report = report._read_classes(run, "val")
+    run, recipe, splits = other
+    table = report._read_classes(run, "val")
     scores = ["precision", "recall", "f1-score"]
-    report.loc[report["class"] == "lily", [*scores, "support"]] = [float("nan")] * 3 + [0]
-    run.write_table("classification_report_val.csv", report)
-    page = report.make_page(config_of(run), run, splits)
+    table.loc[table["class"] == "lily", [*scores, "support"]] = [float("nan")] * 3 + [0]
+    run.write_table("classification_report_val.csv", table)
+    page = report.make_page(recipe, run, splits)
     (classes,) = [section for section in page.sections if section.title == "Classes"]
     rows = classes.tables[0].rows
     assert rows["class"].tolist() == ["nan", "<i>rose</i> & $co", "lily"]

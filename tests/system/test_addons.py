@@ -13,7 +13,7 @@ warnings.simplefilter("default")
 import flowers_tpu
 import tensorflow as tf
 import keras
-from flowers_tpu import addons
+from flowers_tpu.system import addons
 
 def keras_modules():
     return {name: module for name, module in sys.modules.items() if name.split(".")[0] == "keras"}

@@ -9,7 +9,7 @@ import pytest
 
 _FAULTS = """
 import ctypes, resource
-from flowers_tpu import allocator
+from flowers_tpu.system import allocator
 
 {set_up}
 libc = ctypes.CDLL(None)

@@ -9,12 +9,16 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.system import devices
+from flowers_tpu.system import devices as lib
+from flowers_tpu.system.devices import Devices, choose_devices, one_cpu_replica
 from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.facts import Facts, Listed
+from flowers_tpu.system.options import DeviceOptions
 
 SECONDS = 30  # waiting for a TPU that is not there must not take minutes
 
@@ -23,21 +27,22 @@ FRESH_PROCESS = """
 import flowers_tpu
 import json, sys
 import tensorflow as tf
-from flowers_tpu import distribution
-from flowers_tpu.errors import RequestError
+from flowers_tpu.system.devices import choose_devices
+from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.options import DeviceOptions
 
-def outcome(arguments):
+def outcome(flags):
     try:
-        devices = devices.choose_devices(**arguments)
+        devices = choose_devices(DeviceOptions(**flags))
     except RequestError as error:
         return ["refused", str(error), type(error.__cause__).__name__]
-    strategy = devices.strategy
-    assert strategy.num_replicas_in_sync == devices.replicas
+    strategy, facts = devices.strategy, devices.facts
+    assert strategy.num_replicas_in_sync == facts.replicas
     each = strategy.run(lambda: tf.distribute.get_replica_context().replica_id_in_sync_group)
     places = {value.device for value in strategy.experimental_local_results(each)}
-    return [devices.kind, devices.replicas, len(places)]
+    return [facts.kind, facts.replicas, len(places)]
 
-print("OUTCOMES", json.dumps([outcome(arguments) for arguments in json.loads(sys.argv[1])]))
+print("OUTCOMES", json.dumps([outcome(flags) for flags in json.loads(sys.argv[1])]))
 """
 
 
@@ -58,7 +63,7 @@ def in_fresh_process(*calls):
 def warnings(monkeypatch):
     messages = []
     monkeypatch.setattr(
-        devices.logging, "warning", lambda text, *values: messages.append(text % values)
+        lib.logging, "warning", lambda text, *values: messages.append(text % values)
     )
     return messages
 
@@ -92,10 +97,42 @@ def test_the_cpu_is_split_into_replicas_only_before_it_is_used():
 
 
 def test_without_any_flag_there_is_one_replica(warnings):
-    devices = devices.choose_devices()
-    assert devices.strategy is tf.distribute.get_strategy()
-    assert (devices.kind, devices.replicas) == ("CPU", 1)
+    devices = choose_devices(DeviceOptions())
+    assert devices == Devices(tf.distribute.get_strategy(), Facts("CPU", 1))
+    assert devices == one_cpu_replica()
     assert warnings == []
+
+
+def test_one_cpu_replica_may_stand_in_for_other_devices():
+    facts = Facts("TPU", 8)
+    assert one_cpu_replica(facts) == Devices(tf.distribute.get_strategy(), facts)
+
+
+def test_what_tensorflow_lists_decides(monkeypatch):
+    """Two GPUs of two kinds, as `get_device_details` and `list_local_devices` describe them."""
+
+    class Gpu(types.SimpleNamespace):
+        device_type = "GPU"
+
+    gpus = ["GPU:0", "GPU:1"]
+    details = {"GPU:0": {"compute_capability": (8, 0)}, "GPU:1": {"compute_capability": (7, 5)}}
+    local = [
+        types.SimpleNamespace(device_type="CPU", memory_limit=1),
+        *(Gpu(memory_limit=40), Gpu(memory_limit=15)),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+        patch.setattr(tf.config.experimental, "get_device_details", details.__getitem__)
+        patch.setattr(lib.device_lib, "list_local_devices", lambda: local)
+        listed = lib._listed()
+    assert listed == [Listed("CPU"), Listed("GPU", (8, 0), 40), Listed("GPU", (7, 5), 15)]
+    monkeypatch.setattr(lib, "_listed", lambda: listed)
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored")
+    assert choose_devices(DeviceOptions()) == Devices("mirrored", Facts("GPU", 2, 1, (7, 5), 15))
+    # One GPU needs no distribution.
+    monkeypatch.setattr(lib, "_listed", lambda: listed[:2])
+    one = Devices(tf.distribute.get_strategy(), Facts("GPU", 1, 1, (8, 0), 40))
+    assert choose_devices(DeviceOptions()) == one
 
 
 @pytest.mark.parametrize(
@@ -109,14 +146,14 @@ def test_without_any_flag_there_is_one_replica(warnings):
 @pytest.mark.parametrize("replicas", [0, 2])
 def test_a_missing_remote_tpu_is_given_up_within_seconds(warnings, tpu, reason, replicas):
     begin = time.monotonic()
-    devices = devices.choose_devices(tpu=tpu, replicas=replicas)
+    devices = choose_devices(DeviceOptions(tpu=tpu, replicas=replicas))
     assert time.monotonic() - begin < SECONDS
-    assert (devices.kind, devices.replicas) == ("CPU", replicas or 1)
-    assert devices.strategy.num_replicas_in_sync == devices.replicas
+    assert devices.facts == Facts("CPU", replicas or 1)
+    assert devices.strategy.num_replicas_in_sync == devices.facts.replicas
     (message,) = warnings
     assert message.startswith(f"--tpu={tpu}: no TPU found (")
     assert reason in message
-    assert f"running on {devices.describe(devices)} instead" in message
+    assert f"running on {devices.facts} instead" in message
     assert "\n" not in message
 
 
@@ -124,7 +161,7 @@ def test_looking_for_a_tpu_leaves_the_environment_as_it_was(warnings, monkeypatc
     """With NO_GCE_CHECK=true, for one, TensorFlow would read `gs://` without credentials."""
     monkeypatch.delenv("NO_GCE_CHECK", raising=False)
     before = dict(os.environ)
-    devices.choose_devices(tpu="some-name")
+    choose_devices(DeviceOptions(tpu="some-name"))
     assert dict(os.environ) == before
 
 
@@ -152,7 +189,7 @@ def google_cloud(monkeypatch):
     importlib.util.find_spec("googleapiclient") is not None, reason="cloud-tpu-client is installed"
 )
 def test_the_remedy_that_tensorflow_names_is_passed_on(warnings, google_cloud):
-    devices.choose_devices(tpu="some-name")
+    choose_devices(DeviceOptions(tpu="some-name"))
     (message,) = warnings
     assert "Google API client. Run `pip install cloud-tpu-client` to fix.);" in message
     assert "A name is looked up from a machine on Google Cloud" in message
@@ -162,34 +199,26 @@ def test_the_remedy_that_tensorflow_names_is_passed_on(warnings, google_cloud):
 @pytest.mark.parametrize("tpu", ["grpc://127.0.0.1:1", "some-name"])
 def test_a_tpu_that_is_required_must_be_there(warnings, tpu):
     with pytest.raises(RequestError, match=f"--tpu={tpu}: no TPU found .* run on 1 CPU replica"):
-        devices.choose_devices(tpu=tpu, require_tpu=True)
+        choose_devices(DeviceOptions(tpu=tpu, require_tpu=True))
     assert warnings == []
 
 
 @pytest.mark.parametrize("tpu", ["grpc://10.0.0.2", "grpc://", "grpc://:8470", "grpc://host:port"])
 def test_a_tpus_address_needs_a_host_and_a_port(tpu):
     with pytest.raises(RequestError, match=f"--tpu={tpu}: expected grpc://HOST:PORT"):
-        devices.choose_devices(tpu=tpu)
-
-
-@pytest.mark.parametrize(
-    ("kind", "replicas", "expected"),
-    [("CPU", 1, "1 CPU replica"), ("GPU", 2, "2 GPU replicas"), ("TPU", 8, "8 TPU replicas")],
-)
-def test_devices_are_described(kind, replicas, expected):
-    assert devices.describe(devices.Devices(None, kind, replicas)) == expected
+        choose_devices(DeviceOptions(tpu=tpu))
 
 
 def test_several_workers_are_refused(monkeypatch):
     cluster = {"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
     with pytest.raises(RequestError, match="TF_CONFIG: names 3 workers"):
-        devices.choose_devices()
+        choose_devices(DeviceOptions())
     monkeypatch.setenv("TF_CONFIG", "{")
     with pytest.raises(RequestError, match="TF_CONFIG: expected a JSON object"):
-        devices.choose_devices()
+        choose_devices(DeviceOptions())
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["b:1"]}}))
-    assert devices.choose_devices().kind == "CPU"
+    assert choose_devices(DeviceOptions()).facts.kind == "CPU"
 
 
 def test_the_readmes_installation_on_a_tpu_names_every_package():

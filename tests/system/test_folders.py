@@ -1,211 +1,207 @@
+import contextlib
 import fcntl
-import pathlib
+import os
+import re
+import subprocess
+import sys
+import threading
 
 import pytest
 
 from flowers_tpu.system import folders
 from flowers_tpu.system.errors import RequestError
-
-
-def files(folder):
-    paths = [path for path in pathlib.Path(folder).rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_text() for path in paths}
-
-
-def make(path, content="new", overwrite=False):
-    with folders.written_whole(str(path), overwrite=overwrite) as folder:
-        (pathlib.Path(folder) / "train").mkdir()
-        (pathlib.Path(folder) / "train" / "shard").write_text(content)
-        folders.mark(folder, {"seed": 3})
-
-
-def shards(tmp_path):
-    return {name: text for name, text in files(tmp_path).items() if name.endswith("shard")}
-
-
-def test_a_folder_appears_at_the_end(tmp_path):
-    with folders.written_whole(str(tmp_path / "data"), overwrite=False) as folder:
-        (pathlib.Path(folder) / "shard").write_text("new")
-        assert not (tmp_path / "data").exists()
-    assert files(tmp_path) == {"data/shard": "new"}
-
-
-def test_an_empty_folder_may_be_there(tmp_path):
-    (tmp_path / "data").mkdir()
-    make(tmp_path / "data")
-    assert shards(tmp_path) == {"data/train/shard": "new"}
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_failure_leaves_nothing_new(tmp_path, error):
-    make(tmp_path / "data", "old")
-    before = files(tmp_path)
-    for name in ("data", "other"):
-        with (
-            pytest.raises(error),
-            folders.written_whole(str(tmp_path / name), overwrite=True) as folder,
-        ):
-            (pathlib.Path(folder) / "shard").write_text("half")
-            raise error
-    assert files(tmp_path) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
-def test_an_earlier_conversion_is_replaced_only_if_asked_to(tmp_path):
-    make(tmp_path / "data", "old")
-    with pytest.raises(RequestError, match=r"data: already exists; .*--overwrite"):
-        make(tmp_path / "data")
-    assert shards(tmp_path) == {"data/train/shard": "old"}
-    make(tmp_path / "data", overwrite=True)
-    assert shards(tmp_path) == {"data/train/shard": "new"}
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
-@pytest.mark.parametrize("stranger", ["notes.txt", "train/mine.txt", "runs/a/scores.json"])
-def test_other_files_are_never_deleted(tmp_path, stranger):
-    make(tmp_path / "data", "old")
-    (tmp_path / "data" / stranger).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / "data" / stranger).write_text("mine")
-    before = files(tmp_path)
-    with pytest.raises(RequestError, match=f"1 files that are no part .*{stranger}"):
-        make(tmp_path / "data", overwrite=True)
-    assert files(tmp_path) == before
-
-
-def test_other_files_that_come_meanwhile_are_kept(tmp_path):
-    make(tmp_path / "data", "old")
-    with (
-        pytest.raises(RequestError, match=r"notes\.txt"),
-        folders.written_whole(str(tmp_path / "data"), overwrite=True),
-    ):
-        (tmp_path / "data" / "notes.txt").write_text("mine")
-    assert (tmp_path / "data" / "notes.txt").read_text() == "mine"
-    assert shards(tmp_path) == {"data/train/shard": "old"}
-
-
-@pytest.mark.parametrize("marker", [None, "no JSON", "{}"])
-def test_what_is_no_conversion_is_not_overwritten(tmp_path, marker):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "mine.txt").write_text("mine")
-    if marker is not None:
-        (tmp_path / "data" / folders.MARKER).write_text(marker)
-    before = files(tmp_path)
-    with pytest.raises(RequestError, match="does not touch it; choose another folder"):
-        make(tmp_path / "data", overwrite=True)
-    assert files(tmp_path) == before
-
-
-def test_a_file_in_its_place_is_kept(tmp_path):
-    (tmp_path / "data").write_text("mine")
-    for overwrite in (False, True):
-        with pytest.raises(RequestError, match="data: "):
-            make(tmp_path / "data", overwrite=overwrite)
-    assert files(tmp_path) == {"data": "mine"}
-
-
-def leave_unfinished(path):
-    """What a process leaves that is killed while it writes."""
-    writing = folders.written_whole(str(path), overwrite=True)
-    folder = pathlib.Path(writing.__enter__())
-    (folder / "val").mkdir()
-    (folder / "val" / "shard").write_text("half")
-    (folder / "half.csv").write_text("half")
-    return writing
-
-
-def test_what_a_killed_process_left_is_cleared(tmp_path):
-    (tmp_path / "data.part" / "train").mkdir(parents=True)
-    for name in ("conversion.lock", "train/shard", "half.csv"):
-        (tmp_path / "data.part" / name).write_text("half")
-    make(tmp_path / "data")
-    assert shards(tmp_path) == {"data/train/shard": "new"}
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
-def test_killed_between_the_two_renames(tmp_path):
-    make(tmp_path / "data", "old")
-    (tmp_path / "data").rename(tmp_path / "data.replaced")
-    make(tmp_path / "data.part", "whole")
-    make(tmp_path / "data")
-    assert shards(tmp_path) == {"data/train/shard": "new"}
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
-def test_killed_before_the_replaced_one_was_removed(tmp_path):
-    make(tmp_path / "data", "old")
-    make(tmp_path / "data.replaced", "older")
-    make(tmp_path / "data", overwrite=True)
-    assert shards(tmp_path) == {"data/train/shard": "new"}
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
-def test_killed_while_the_replaced_one_was_removed(tmp_path):
-    make(tmp_path / "data", "old")
-    make(tmp_path / "data.replaced", "older")
-    real = folders.shutil.rmtree
-
-    def killed(path, *args, **how):
-        if str(path).endswith("data.replaced"):
-            raise SystemExit  # all but the marker is gone
-        real(path, *args, **how)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(folders.shutil, "rmtree", killed)
-        folders._remove_conversion(str(tmp_path / "data.replaced"))
-    assert list(files(tmp_path / "data.replaced")) == ["conversion.json"]
-    make(tmp_path / "data", overwrite=True)
-    assert shards(tmp_path) == {"data/train/shard": "new"}
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
-def test_a_failure_between_the_two_renames_puts_the_old_one_back(tmp_path, monkeypatch):
-    make(tmp_path / "data", "old")
-    rename = folders.os.rename
-
-    def fail(source, target):
-        if source.endswith(".part"):
-            raise OSError("no")
-        rename(source, target)
-
-    monkeypatch.setattr(folders.os, "rename", fail)
-    with pytest.raises(OSError):
-        make(tmp_path / "data", overwrite=True)
-    assert shards(tmp_path) == {"data/train/shard": "old"}
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
-def test_a_volume_is_refused_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders.os.path, "ismount", lambda path: path == str(tmp_path / "data"))
-    with pytest.raises(RequestError, match="is a volume of its own"):
-        make(tmp_path / "data")
-
-
-def test_another_process_is_not_disturbed(tmp_path):
-    writing = leave_unfinished(tmp_path / "data")
-    with pytest.raises(RequestError, match=r"data.part: another conversion is writing there"):
-        make(tmp_path / "data")
-    assert shards(tmp_path) == {"data.part/val/shard": "half"}
-    writing.__exit__(None, None, None)
-    assert shards(tmp_path) == {"data/val/shard": "half"}
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("data.part", "is needed .* holds other files"), ("data.replaced", "is no data set")],
+from flowers_tpu.system.folders import (
+    BENCHMARK,
+    EXPLORATION,
+    LOCK,
+    OWNERS,
+    RUN,
+    check_usable,
+    locked,
 )
-def test_a_folder_of_somebody_elses_is_not_cleared(tmp_path, name, message):
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "mine.txt").write_text("mine")
-    with pytest.raises(RequestError, match=rf"{name}: {message}"):
-        make(tmp_path / "data")
-    assert files(tmp_path) == {f"{name}/mine.txt": "mine"}
+
+SECONDS = 20  # more than a lock takes to be given
+
+
+def refusal(path, owner):
+    with pytest.raises(RequestError) as error:
+        check_usable(str(path), "output_dir", owner)
+    return str(error.value).removeprefix(f"--output_dir={path}: ")
+
+
+# What may be used
+
+
+@pytest.mark.parametrize("owner", OWNERS, ids=lambda owner: owner.what)
+def test_what_is_not_there_or_empty_or_ones_own_may_be_used(tmp_path, owner):
+    check_usable(str(tmp_path / "absent"), "output_dir", owner)
+    check_usable(str(tmp_path), "output_dir", owner)
+    (tmp_path / LOCK).write_text("")
+    check_usable(str(tmp_path), "output_dir", owner)
+    (tmp_path / owner.marker).write_text("{}")
+    (tmp_path / "plots").mkdir()
+    check_usable(str(tmp_path), "output_dir", owner)
+    for other in OWNERS:
+        if other != owner:
+            message = f"holds {'an' if owner == EXPLORATION else 'a'} {owner.what}; choose another"
+            assert refusal(tmp_path, other) == f"{message} folder"
+
+
+def test_markers_are_told_apart():
+    assert len({owner.marker for owner in OWNERS}) == len(OWNERS)
+
+
+def test_what_a_killed_run_leaves_before_its_marker_is_a_runs(tmp_path):
+    (tmp_path / "flags.txt").write_text("")
+    (tmp_path / "environment.json").write_text("")
+    check_usable(str(tmp_path), "run_dir", RUN)
+    assert refusal(tmp_path, BENCHMARK) == (
+        "holds files but no benchmark (environment.json, …); choose another folder"
+    )
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    message = "holds files but no run (notes.txt, …); choose another folder"
+    assert refusal(tmp_path, RUN) == message
+    assert refusal(tmp_path / "notes.txt", RUN) == "is a file, not a folder; choose a folder"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    folders.make(str(tmp_path / "a" / "b"), "run_dir")
+    folders.make(str(tmp_path / "a" / "b"), "run_dir")  # it may be there
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match=r"^--run_dir=.*/file/a: cannot be made \(.*director"):
+        folders.make(str(tmp_path / "file" / "a"), "run_dir")
+
+
+# Locks
 
 
 def test_the_lock_is_the_systems(tmp_path):
-    with folders.written_whole(str(tmp_path / "data"), overwrite=False) as folder:
-        with (
-            open(pathlib.Path(folder) / "conversion.lock") as lock,
-            pytest.raises(BlockingIOError),
-        ):
+    with locked(str(tmp_path), "run_dir"):
+        with open(tmp_path / LOCK) as lock, pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        folders.mark(folder, {})
+        (tmp_path / "flags.txt").write_text("")
+    with open(tmp_path / LOCK) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_who_has_it_is_named(tmp_path):
+    holding = (
+        "import sys, flowers_tpu.system.folders as folders\n"
+        f"with folders.locked({str(tmp_path)!r}, 'run_dir'):\n"
+        "    print('locked', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with holder:
+        assert holder.stdout.readline() == b"locked\n"
+        message = rf"^--run_dir={re.escape(str(tmp_path))}: is in use by process {holder.pid} on "
+        with (
+            pytest.raises(RequestError, match=rf"{message}.* since 20..-.*; wait for it, stop it"),
+            locked(str(tmp_path), "run_dir"),
+        ):
+            pass
+        holder.kill()  # which leaves the file, but not the lock
+        holder.wait()
+        assert (tmp_path / LOCK).exists()
+        with locked(str(tmp_path), "run_dir"):
+            assert f"process {os.getpid()} on" in (tmp_path / LOCK).read_text()
+
+
+class Waiter(threading.Thread):
+    """Waits for a folder's lock, with a file of its own, as another process would."""
+
+    def __init__(self, path, monkeypatch):
+        super().__init__(daemon=True)
+        self.path, self.asks, self.has, self.may_end = path, *(threading.Event() for _ in range(3))
+        flock = fcntl.flock
+
+        def heard(lock, how):
+            if threading.current_thread() is self:
+                assert how == fcntl.LOCK_EX
+                self.asks.set()  # and from here on it waits
+            flock(lock, how)
+
+        monkeypatch.setattr(folders.fcntl, "flock", heard)
+
+    def run(self):
+        with locked(str(self.path), "run_dir", wait=True):
+            self.has.set()
+            self.may_end.wait(SECONDS)
+
+
+def is_locked(path):
+    with contextlib.suppress(RequestError), locked(str(path), "run_dir"):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("removed", [True, False], ids=["lock removed", "lock kept"])
+def test_another_waits_until_it_is_free(tmp_path, monkeypatch, removed):
+    """If nothing is left in the folder, its holder removes it, and the lock with it."""
+    path, held = tmp_path / "run", contextlib.ExitStack()
+    with held:
+        held.enter_context(locked(str(path), "run_dir"))
+        waiter = Waiter(path, monkeypatch)
+        waiter.start()
+        assert waiter.asks.wait(SECONDS)
+        assert not waiter.has.wait(0.1)
+        if not removed:
+            (path / "flags.txt").write_text("")
+    assert waiter.has.wait(SECONDS)
+    # What it has is the lock that stands there now, not one of a file that is gone.
+    assert is_locked(path)
+    waiter.may_end.set()
+    waiter.join()
+    assert path.exists() is not removed
+
+
+def test_an_empty_folder_is_removed_at_the_end(tmp_path):
+    with locked(str(tmp_path / "a" / "run"), "run_dir"):
+        assert (tmp_path / "a" / "run" / LOCK).exists()
+    assert list((tmp_path / "a").iterdir()) == []
+    with pytest.raises(ValueError), locked(str(tmp_path / "a"), "run_dir"):
+        raise ValueError
+    assert not (tmp_path / "a").exists()
+    with locked(str(tmp_path / "kept"), "run_dir"):
+        (tmp_path / "kept" / "flags.txt").write_text("")
+    assert sorted(os.listdir(tmp_path / "kept")) == ["flags.txt", LOCK]
+
+
+def test_a_lock_that_the_earlier_holder_removed_is_taken_anew(tmp_path, monkeypatch):
+    """The file was opened while another process had it, which has removed it since."""
+    flock, removed = fcntl.flock, []
+
+    def remove_first(lock, how):
+        if not removed:
+            removed.append(lock.name)
+            os.remove(lock.name)
+            os.rmdir(tmp_path / "run")
+        flock(lock, how)
+
+    monkeypatch.setattr(folders.fcntl, "flock", remove_first)
+    with locked(str(tmp_path / "run"), "run_dir"):
+        monkeypatch.undo()
+        assert removed == [str(tmp_path / "run" / LOCK)]
+        assert (tmp_path / "run" / LOCK).exists() and is_locked(tmp_path / "run")
+
+
+def test_a_folder_without_permission(tmp_path, monkeypatch):
+    def fail(path, *arguments, **how):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", fail)
+    with (
+        pytest.raises(RequestError, match=r"^--run_dir=.*: cannot be written \(.*denied"),
+        locked(str(tmp_path), "run_dir"),
+    ):
+        pass
+
+
+def test_a_bucket_has_no_lock():
+    with locked("gs://no-such-bucket/run", "run_dir"):
+        pass

@@ -8,19 +8,19 @@ import time
 import pytest
 
 from flowers_tpu.system.errors import StoppedError
-from flowers_tpu.system.signals import Interruption
+from flowers_tpu.system.signals import Signals
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 
 @SIGNALS
 def test_a_signal_is_noted_and_raised_when_asked_for(number, capsys):
-    with Interruption() as interruption:
-        interruption.check()
+    with Signals() as signals:
+        signals.check()
         signal.raise_signal(number)  # nothing happens here yet
-        assert interruption.requested
+        assert signals.stop_requested
         with pytest.raises(StoppedError) as caught:
-            interruption.check()
+            signals.check()
     assert caught.value.exit_code == 143
     message = capsys.readouterr().err
     assert message.startswith(f"\n{number.name}: ")
@@ -28,9 +28,9 @@ def test_a_signal_is_noted_and_raised_when_asked_for(number, capsys):
 
 
 def test_without_a_signal_nothing_is_raised():
-    with Interruption() as interruption:
-        interruption.check()
-    assert not interruption.requested
+    with Signals() as signals:
+        signals.check()
+    assert not signals.stop_requested
 
 
 @pytest.mark.parametrize("error", [None, ValueError])
@@ -38,7 +38,7 @@ def test_handlers_are_put_back(error):
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in numbers]
     try:
-        with Interruption():
+        with Signals():
             assert [signal.getsignal(number) for number in numbers] != before
             if error:
                 raise error
@@ -52,8 +52,8 @@ def test_handlers_are_put_back(error):
 def test_a_second_signal_ends_the_process_at_once(first, number):
     code = f"""
 import signal
-from flowers_tpu.interruption import Interruption
-with Interruption():
+from flowers_tpu.system.signals import Signals
+with Signals():
     signal.raise_signal({int(first)})
     print("saving", flush=True)
     signal.raise_signal({int(number)})
@@ -70,8 +70,8 @@ def test_a_second_signal_is_heard_while_compiled_code_runs(number):
     # take a minute.
     code = f"""
 import hashlib, os, threading
-from flowers_tpu.interruption import Interruption
-with Interruption():
+from flowers_tpu.system.signals import Signals
+with Signals():
     for delay in (0.1, 0.3):
         threading.Timer(delay, os.kill, (os.getpid(), {int(number)})).start()
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**8)
@@ -80,10 +80,10 @@ with Interruption():
     assert result.returncode == 128 + number
 
 
-def test_neither_threads_nor_files_are_left_behind():
+def test_neither_threads_nor_files_are_left():
     threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
     for _ in range(5):
-        with Interruption():
+        with Signals():
             pass
     deadline = time.monotonic() + 10
     while threading.active_count() > threads and time.monotonic() < deadline:

@@ -31,7 +31,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(terminal, "time", clock)
     return clock
 
 
@@ -51,7 +51,7 @@ def run_bar(clock, total, updates, **how):
             bar.update(count)
 
 
-# Where output goes to a file or a pipe
+# If output goes to a file or a pipe
 
 
 def test_short_work_writes_nothing(clock, capfd):
@@ -89,7 +89,7 @@ def test_what_had_been_done_before_is_no_part_of_the_rate(clock, capfd):
     assert capfd.readouterr().err == "validation: 800 of 1,000 photos (80 %), 10/s, 20 s left\n"
 
 
-def test_values_stand_behind(clock, capfd):
+def test_values_stand_after_the_rate(clock, capfd):
     with terminal.bar(100, "epoch 1/2") as bar:
         clock.now += 31
         bar.set_postfix(loss="0.1234", rate="1e-3")
@@ -169,8 +169,8 @@ import signal, time
 # What is started in the background, as this test may be, ignores Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from absl import flags, logging
-from flowers_tpu import progress
-from flowers_tpu.interruption import Interruption
+from flowers_tpu.system import terminal
+from flowers_tpu.system.signals import Signals
 flags.FLAGS([''])
 logging.use_absl_handler()
 terminal.log_beside_bars()
@@ -202,14 +202,14 @@ with terminal.bar(4, "drawing") as bar:
     assert text == "result\r\n"
 
 
-def test_an_interruption_leaves_the_terminal_clean():
+def test_a_signal_leaves_the_terminal_clean():
     text, code = in_terminal(
         f"""{BEGIN}
-with Interruption() as interruption, terminal.bar(4, "drawing") as bar:
+with Signals() as signals, terminal.bar(4, "drawing") as bar:
     bar.set_postfix(loss=1)
     for _ in range(2000):
         time.sleep(0.01)
-        if interruption.requested:
+        if signals.stop_requested:
             bar.update()
             break
 print("after")
@@ -246,7 +246,7 @@ class Widgets(type(terminal.tqdm)("_", (terminal.tqdm,), {"__module__": "tqdm.no
 
 
 def test_a_notebook_has_its_widgets_though_it_is_no_terminal(monkeypatch):
-    monkeypatch.setattr(progress, "tqdm", Widgets)
+    monkeypatch.setattr(terminal, "tqdm", Widgets)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with terminal.bar(4, "drawing") as bar:
         assert isinstance(bar, Widgets) and not bar.disable

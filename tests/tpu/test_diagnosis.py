@@ -52,7 +52,7 @@ def test_names_operation_line_and_remedy(function, reason, operation, advice):
     lines, first = inspect.getsourcelines(function)
     number = first + next(n for n, line in enumerate(lines) if "# the line" in line)
     with pytest.raises(StepError) as error:
-        lowering.lower(lowering.ReplicaStep("step", function), SPEC)
+        lowering.lower(lowering.Step("step", function), SPEC)
     problem = error.value.problem
     assert problem.reason == reason
     assert problem.operation == operation

@@ -1,11 +1,19 @@
 """`--find_batch` with a stand-in for the compiler."""
 
-import photos
 import pytest
-from checking import GIB, config_of, figures, read_json, run
 
 from flowers_tpu.system.errors import RunError
 from flowers_tpu.tpu.compiler import CompileError, CompileTimeoutError
+from tests import photos
+from tests.tpu.checking import (  # noqa: F401  (fixtures, by their names)
+    GIB,
+    compile_for_fixture,
+    compile_named_fixture,
+    figures,
+    read_json,
+    run,
+    spec_of,
+)
 
 
 # As if a photo of a training step took 0.1 GiB and one of another 0.05.
@@ -24,13 +32,14 @@ def test_the_largest_batch(compile_named, tmp_path, capsys):
         "(needs 15.70 GiB of memory, but 15.48 are available)"
     ) in capsys.readouterr().out
     assert [s["batch_size_per_replica"] for s in slice_["steps"]] == [144] * 3
-    assert slice_["config"]["batch_size_per_replica"] == 16  # which was asked for
+    assert slice_["flags"]["batch_size_per_replica"] == 16  # which was asked for
+    assert slice_["flags"]["global_batch_size"] == 8 * 16
     assert len(batches) <= 3 * 4
 
 
-def test_the_largest_batch_is_told_by_the_flag_in_use(compile_named, tmp_path, capsys):
+def test_the_largest_batch_is_printed_as_the_flag_in_use(compile_named, tmp_path, capsys):
     compile_named(growing)
-    content = run(tmp_path, config_of(global_batch_size=128), find_batch=True)
+    content = run(tmp_path, spec_of(global_batch_size=128), find_batch=True)
     assert content["slices"][0]["largest_batch_size_per_replica"] == 144
     assert "v3:2x2: --global_batch_size=1152 fits; 152 on a replica" in capsys.readouterr().out
 
@@ -90,8 +99,8 @@ def test_no_more_photos_is_said_of_data_that_are_there(compile_named, tmp_path, 
     compile_named(lambda name, batch: figures())
     photos.write_data_set(tmp_path / "data", train=24, size=32, num_classes=3)
     folder = tmp_path / ("data" if there else "absent")
-    config = config_of(data_dir=str(folder), batch_size_per_replica=2)
-    content = run(tmp_path, config, find_batch=True, host_images_per_second=1.0)
+    spec = spec_of(data_dir=str(folder), batch_size_per_replica=2)
+    content = run(tmp_path, spec, find_batch=True, host_images_per_second=1.0)
     largest = content["slices"][0]["largest_batch_size_per_replica"]
     said = capsys.readouterr().out
     if there:

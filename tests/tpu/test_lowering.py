@@ -1,17 +1,16 @@
 """The cheap guard: every step is an XLA program of static shapes. Needs no TPU compiler."""
 
-import dataclasses
-
 import pytest
 import tensorflow as tf
 from tensorflow.compiler.xla.service import hlo_pb2
 
-from flowers_tpu.data.augment import apply
+from flowers_tpu.data.augment.draws import NUM_DRAWS
 from flowers_tpu.models.classifier import batch_norm_statistics
-from flowers_tpu.options import Config
-from flowers_tpu.runs import recipe
-from flowers_tpu.system.devices import Devices
+from flowers_tpu.runs.recipe import Recipe
+from flowers_tpu.runs.spec import Spec
+from flowers_tpu.system.devices import one_cpu_replica
 from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.facts import Facts
 from flowers_tpu.tpu import lowering
 from flowers_tpu.tpu.data_facts import DataFacts
 
@@ -20,20 +19,20 @@ FACTS = DataFacts(CLASSES, photo_size=32, training_photos=100, assumed="for a te
 STEPS = ["warm-up", "fine-tuning", "evaluation", "prediction"]
 
 
-def resolved(**flags):
-    config = Config(image_size=32, batch_size_per_replica=BATCH, run_dir="x", **flags)
-    return recipe.resolve(config, Devices(tf.distribute.get_strategy(), "TPU", 8))
+def recipe_of(**flags):
+    spec = Spec.of(**{"image_size": 32, "batch_size_per_replica": BATCH, "run_dir": "x", **flags})
+    return Recipe.on(one_cpu_replica(Facts("TPU", 8)), spec)
 
 
-def lower_all(config):
+def lower_all(recipe):
     """Returns the state of a run, and its steps with what they become."""
-    run = lowering.Steps(config, FACTS)
+    run = lowering.Steps(recipe, FACTS)
     return run.state, {step.name: run.lower(step, BATCH) for step in run.steps}
 
 
 @pytest.fixture(scope="module")
 def small():
-    return lower_all(resolved(backbone="small_cnn", dropout=0.3))
+    return lower_all(recipe_of(backbone="small_cnn", dropout=0.3))
 
 
 def size(variables):
@@ -94,15 +93,14 @@ VARIANTS = {
 
 @pytest.mark.parametrize("flags", VARIANTS.values(), ids=VARIANTS)
 def test_every_step_is_static_whatever_the_flags(flags):
-    config = resolved(**{"backbone": "tiny", **flags})
-    state, programs = lower_all(config)
+    state, programs = lower_all(recipe_of(**{"backbone": "tiny", **flags}))
     assert list(programs) == STEPS
     for name, program in programs.items():
         shapes = list(shapes_of(program))
         assert len(shapes) > 10 and not any(map(is_dynamic, shapes)), name
     # What a step updates is replaced in place: weights, moving statistics, slots, the step.
     model = state.classifier.model
-    updated = [*model.trainable_variables, *batch_norm_statistics(model)]
+    updated = [*model.trainable_variables, *batch_norm_statistics(model).all]
     updated += [*state.finetune_optimizer.variables(), state.step]
     sizes, aliased = parameters(programs["fine-tuning"])
     assert sum(sizes[number] for number in aliased) == size(updated)
@@ -114,7 +112,7 @@ def test_flags_reach_the_programs():
     """So that the variants above are of what their names say."""
 
     def operations(**flags):
-        run = lowering.Steps(resolved(**{"backbone": "tiny", **flags}), FACTS)
+        run = lowering.Steps(recipe_of(**{"backbone": "tiny", **flags}), FACTS)
         program = run.lower(run.steps[1], BATCH)
         module = hlo_pb2.HloModuleProto.FromString(program.module)
         instructions = [i for c in module.computations for i in c.instructions]
@@ -133,20 +131,21 @@ def test_flags_reach_the_programs():
 
 
 def test_stages_without_epochs_are_left_out():
-    run = lowering.Steps(resolved(backbone="tiny", warmup_epochs=0), FACTS)
+    run = lowering.Steps(recipe_of(backbone="tiny", warmup_epochs=0), FACTS)
     assert [step.name for step in run.steps] == STEPS[1:]
 
 
 def test_an_assumed_number_of_photos_refuses_no_batch():
-    config = resolved(global_batch_size=800)
-    assert lowering.make_plan(config, FACTS).steps_per_epoch == 1
+    recipe = recipe_of(global_batch_size=800)
+    assert lowering.plan_without_data(recipe, FACTS).steps_per_epoch == 1
     with pytest.raises(RequestError, match="has 100 photos, fewer than the global batch of 800"):
-        lowering.make_plan(config, FACTS._replace(assumed=""))
+        lowering.plan_without_data(recipe, FACTS._replace(assumed=""))
 
 
 def test_precision_and_place_of_augmentation_are_those_of_a_tpu(small):
-    config = resolved(backbone="small_cnn")
-    assert (config.precision, config.augment_on) == ("bfloat16", "device")
+    recipe = recipe_of(backbone="small_cnn")
+    assert recipe.resolved.arithmetic == "bfloat16"
+    assert recipe.resolved.augments_on == "device"
     _, programs = small
     for program in programs.values():
         module = hlo_pb2.HloModuleProto.FromString(program.module)
@@ -157,9 +156,9 @@ def test_precision_and_place_of_augmentation_are_those_of_a_tpu(small):
             if instruction.opcode == "convolution"
         }
         assert types == {16}  # BF16
-    spec = lowering.batch_spec(config, BATCH, training=True, photo_size=32)
-    assert spec["draws"].shape == [BATCH, apply.NUM_DRAWS]
-    of_evaluation = lowering.batch_spec(config, BATCH, training=False, photo_size=32)
+    spec = lowering.batch_spec(recipe, BATCH, training=True, photo_size=32)
+    assert spec["draws"].shape == [BATCH, NUM_DRAWS]
+    of_evaluation = lowering.batch_spec(recipe, BATCH, training=False, photo_size=32)
     assert list(of_evaluation) == ["image", "label", "weight"]
     # The photos' 3 * 32 * 32 * 3 bytes, label and weight of 4 each, and the draws.
     draws = 4 * spec["draws"].shape.num_elements()
@@ -202,15 +201,15 @@ def test_what_a_step_updates_takes_no_memory_of_its_own(small):
 
 
 def test_a_dynamic_shape_is_found():
-    step = lowering.ReplicaStep("x", lambda batch: tf.where(batch["weight"] > 0))
+    step = lowering.Step("x", lambda batch: tf.where(batch["weight"] > 0))
     with pytest.raises(lowering.StepError, match=r"Where .* depends on the values"):
         lowering.lower(step, {"weight": tf.TensorSpec([4], tf.float32)})
 
 
 def test_the_device_crops_from_photos_of_their_own_size():
-    config = dataclasses.replace(resolved(backbone="small_cnn"), image_size=64, crop_min=0.7)
+    recipe = recipe_of(backbone="small_cnn", image_size=64, crop_min=0.7)
     for photo_size, side in ((64, 64), (128, 128), (512, 128)):  # 512 * 0.7 / 4 >= 64
-        spec = lowering.batch_spec(config, BATCH, training=True, photo_size=photo_size)
+        spec = lowering.batch_spec(recipe, BATCH, training=True, photo_size=photo_size)
         assert spec["image"].shape == [BATCH, side, side, 3]
-        spec = lowering.batch_spec(config, BATCH, training=False, photo_size=photo_size)
+        spec = lowering.batch_spec(recipe, BATCH, training=False, photo_size=photo_size)
         assert spec["image"].shape == [BATCH, 64, 64, 3]

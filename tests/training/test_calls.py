@@ -1,226 +1,214 @@
-"""The epochs around the steps, with steps that only pretend."""
+"""An epoch's calls and an evaluation's, with steps that only pretend."""
+
+import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.system.errors import RunError, StoppedError
-from flowers_tpu.training import calls, metrics, pacing, steps
+from flowers_tpu.training import calls, metrics, pacing
+from flowers_tpu.training.multistep import Results
+from flowers_tpu.training.options import ScheduleOptions, TrainingOptions
+from flowers_tpu.training.pacing import Pacer
+from flowers_tpu.training.plan import Plan
 from flowers_tpu.training.state import Progress, TrainState, step_counter
+from flowers_tpu.training.steps import Objective
 
 pytestmark = pytest.mark.core
 
 STEPS = 5  # of an epoch
+PHOTOS = 4  # of a step
 
 
-class Checkpoints:
-    def __init__(self, state):
-        self.state = state
-        self.latest, self.best = [], []
-
-    def save_latest(self):
-        self.latest.append((int(self.state.step.numpy()), len(self.state.progress.history)))
-
-    def save_best(self, epoch):
-        self.best.append(epoch)
+def make_state(step=0, epochs=0):
+    state = TrainState(None, None, None, step_counter(), Progress(metrics.empty(2)))
+    state.step.assign(step)
+    state.progress.history += [{}] * epochs
+    return state
 
 
-class Never:
-    requested = False
-
-    def check(self):
-        pass
-
-
-class At(Never):
-    """Asks to stop at the n-th poll."""
-
-    def __init__(self, poll):
-        self.left = poll
-
-    @property
-    def requested(self):
-        self.left -= 1
-        return self.left <= 0
-
-    def check(self):
-        if self.left <= 0:
-            raise StoppedError
+def make_plan(on_nan="stop"):
+    options = TrainingOptions(on_nan=on_nan)
+    rates = np.arange(100, dtype=np.float32)
+    return Plan(ScheduleOptions(), options, 2, PHOTOS, STEPS, rates, Objective(options, PHOTOS))
 
 
-def make_plan(**changes):
-    values = {
-        "num_classes": 2,
-        "global_batch_size": 4,
-        "steps_per_epoch": STEPS,
-        "warmup_epochs": 1,
-        "epochs": 6,
-        "early_stopping_patience": 2,
-        "seed": 0,
-        "objective": steps.Objective(),
-        "steps_per_loop": 2,
-    }
-    values |= changes
-    total = (values["warmup_epochs"] + values["epochs"]) * STEPS
-    return calls.Plan(**values, rates=np.arange(total, dtype=np.float32))
+def outcomes_of(step):
+    """Those of a step whose photos all have its number for a loss."""
+    return np.float32([[step % 2, step % 2, 1, 1, step]] * PHOTOS)
 
 
-def fit(
-    plan,
-    losses,
-    *,
-    state=None,
-    checkpoints=None,
-    interruption=None,
-    bad=(),
-    on_steps=None,
-    on_epoch=None,
-    stops=(),
-):
-    """Runs `fit` with validation losses as given; tells what happened."""
-    state = state or TrainState(None, None, None, step_counter(), Progress(metrics.empty(2)))
-    checkpoints, calls, begins = checkpoints or Checkpoints(state), [], []
+def pretending(state, bad=()):
+    """A compiled function whose gradients have norms of 100 and the number of the step."""
 
-    def train_steps(stage):
-        def function(iterator, num_steps):
-            finite, first, rows = True, int(state.step.numpy()), []
-            for _ in range(int(num_steps)):
-                step = int(state.step.numpy())
-                if step in bad and step not in state.progress.skipped:
-                    finite = False
-                    break
-                state.step.assign_add(1)
-                rows.append([step % 2, step % 2, 1, 1, step])
-            calls.append((stage, first, int(num_steps)))
-            outcomes = np.reshape(np.float32(rows), [-1, len(metrics.COLUMNS)])
-            return tf.constant(outcomes), tf.constant(3.0), tf.constant(finite)
+    def train_steps(iterator, num_steps):
+        first = int(state.step.numpy())
+        numbers = np.arange(first, first + int(num_steps))
+        state.step.assign_add(len(numbers))
+        return Results(
+            tf.constant(np.stack([outcomes_of(step) for step in numbers])),
+            tf.constant(np.float32(100 + numbers)),
+            tf.constant([step not in bad for step in numbers]),
+        )
 
-        return function
+    return train_steps
 
-    def validate():
-        return {"loss": losses[len(state.progress.history)]}
 
-    calls.fit(
-        plan=plan,
-        state=state,
-        checkpoints=checkpoints,
-        train_steps=train_steps,
-        train_iterator=lambda step: begins.append(step) or iter(()),
-        validate=validate,
-        on_steps=on_steps or (lambda call: None),
-        on_epoch=on_epoch or (lambda history, times: None),
-        ids_of_step=lambda step: [f"photo-{step}"],
-        interruption=interruption or Never(),
-        stops=stops,
+class Twos:
+    """Decides for two steps, as far as there are; saves and stops after the given ones."""
+
+    def __init__(self, saves=(), stops=()):
+        self.saves, self.stops, self.asked = saves, stops, []
+
+    def decide(self, step, epoch_end, pacer):
+        self.asked.append((step, epoch_end))
+        return calls.Decision(min(2, epoch_end - step), step in self.saves, step in self.stops)
+
+
+def train_epoch(state, *, plan=None, boundary=None, pacer=None, bad=()):
+    return calls.train_epoch(
+        *(pretending(state, bad), iter(()), plan or make_plan(), state),
+        *(boundary or Twos(), pacer or Pacer()),
     )
-    return state, checkpoints, calls, begins
 
 
-def test_stages_calls_and_rows():
-    state, checkpoints, calls, begins = fit(make_plan(epochs=2), [3.0, 2.0, 1.0])
-    assert begins == [0], "one iterator serves the whole run"
-    assert calls == [
-        *[("warmup", 0, 2), ("warmup", 2, 2), ("warmup", 4, 1)],
-        *[("finetune", 5, 2), ("finetune", 7, 2), ("finetune", 9, 1)],
-        *[("finetune", 10, 2), ("finetune", 12, 2), ("finetune", 14, 1)],
-    ]
-    rows = state.progress.history
-    assert [row["step"] for row in rows] == [5, 10, 15]
-    assert [row["stage"] for row in rows] == ["warmup", "finetune", "finetune"]
-    assert [row["learning_rate"] for row in rows] == [4, 9, 14]
-    assert [row["loss"] for row in rows] == [2, 7, 12]  # means of 0..4, 5..9, 10..14
-    assert checkpoints.latest == [(5, 1), (10, 2), (15, 3)]
+@pytest.mark.parametrize(
+    ("first", "epochs", "ends"),
+    [(0, 0, [2, 4, 5]), (5, 1, [7, 9, 10]), (8, 1, [10]), (5, 0, [])],
+)
+def test_an_epoch_goes_from_where_the_state_is_to_its_end(first, epochs, ends):
+    state = make_state(first, epochs)
+    assert [call.step for call in train_epoch(state)] == ends
+    assert state.step.numpy() == (epochs + 1) * STEPS
 
 
-def test_early_stopping_counts_in_finetuning_only():
-    # The warm-up's loss is the lowest of all and counts for nothing.
-    state, checkpoints, *_ = fit(make_plan(), [0.1, 3.0, 2.0, 2.5, 2.0, 9.0, 9.0])
-    assert len(state.progress.history) == 5
-    assert checkpoints.best == [2, 3]  # 3.0, then 2.0; an equal loss is no improvement
-    assert calls.best_row(make_plan(), state.progress.history)["epoch"] == 3
+def test_each_call_says_what_it_came_to():
+    state = make_state(5, epochs=1)
+    found = list(train_epoch(state))
+    assert [call.steps for call in found] == [2, 2, 1]
+    assert [call.learning_rate for call in found] == [6, 8, 9]
+    assert [call.loss for call in found] == [5.5, 6.5, 7]  # means of 5..6, 5..8, 5..9
+    assert [call.gradient_norm for call in found] == [106, 108, 109]
+    assert {call.bad_steps for call in found} == {()}
+    assert state.progress.skipped == []
 
 
-def test_a_finished_run_does_nothing():
-    plan = make_plan(epochs=1)
-    state, *_ = fit(plan, [1.0, 1.0])
-    _, checkpoints, calls, _ = fit(plan, [], state=state)
-    assert calls == [] and checkpoints.latest == []
+def test_between_two_calls_the_state_is_whole():
+    """Its sums are those of just the steps that are counted: it could be saved there."""
+    state = make_state()
+    for call in train_epoch(state):
+        assert state.step.numpy() == call.step
+        expected = metrics.added(
+            metrics.empty(2), np.concatenate([outcomes_of(step) for step in range(call.step)])
+        )
+        for name, value in expected.items():
+            np.testing.assert_array_equal(state.progress.sums[name], value)
+        assert metrics.scores(expected)["loss"] == call.loss
 
 
-@pytest.mark.parametrize("poll", range(1, 10))
-def test_an_interruption_saves_and_the_run_goes_on_the_same(poll):
-    plan = make_plan(epochs=2)
-    expected, *_ = fit(plan, [3.0, 2.0, 1.0])
-    state = TrainState(None, None, None, step_counter(), Progress(metrics.empty(2)))
-    checkpoints = Checkpoints(state)
-    with pytest.raises(StoppedError):
-        fit(plan, [3.0, 2.0, 1.0], state=state, checkpoints=checkpoints, interruption=At(poll))
-    stopped_at = int(state.step.numpy())
-    assert checkpoints.latest[-1] == (stopped_at, len(state.progress.history)), "it was saved"
-    _, _, _, begins = fit(plan, [3.0, 2.0, 1.0], state=state)
-    assert begins == ([] if stopped_at == 15 else [stopped_at])
-    assert state.progress.history == expected.progress.history
+def test_nothing_is_done_before_it_is_asked_for():
+    state = make_state()
+    epoch = train_epoch(state)
+    assert state.step.numpy() == 0
+    next(epoch)
+    assert state.step.numpy() == 2
+    epoch.close()
+    assert state.step.numpy() == 2
+    assert [call.step for call in train_epoch(state)] == [4, 5]  # another goes on from there
 
 
-def test_checkpoints_within_epochs():
-    _, checkpoints, calls, _ = fit(make_plan(epochs=1, checkpoint_every_steps=3), [1.0, 1.0])
-    assert checkpoints.latest == [(3, 0), (5, 1), (6, 1), (9, 1), (10, 2)]
-    assert [first + count for _, first, count in calls] == [2, 3, 5, 6, 8, 9, 10]
+def test_sums_that_were_there_are_added_to():
+    state = make_state(3)
+    state.progress.sums = metrics.added(
+        metrics.empty(2), np.concatenate([outcomes_of(step) for step in range(3)])
+    )
+    assert [call.loss for call in train_epoch(state)] == [2]  # of 0..4
 
 
-def test_calls_end_at_given_stops():
-    # 0 and 10 are ends of calls anyway; 99 is never reached.
-    _, _, calls, _ = fit(make_plan(epochs=1), [1.0, 1.0], stops=(0, 1, 8, 10, 99))
-    assert [first + count for _, first, count in calls] == [1, 3, 5, 7, 8, 10]
+def test_the_boundary_is_asked_once_after_each_call_and_decides_the_next():
+    boundary = Twos(saves=(2, 5), stops=(4,))
+    found = list(train_epoch(make_state(), boundary=boundary))
+    assert boundary.asked == [(0, 5), (2, 5), (4, 5), (5, 5)]
+    assert [call.decision.save for call in found] == [True, False, True]
+    # To stop is for whoever goes through the calls.
+    assert [call.decision.stop for call in found] == [False, True, False]
+    assert [call.decision.steps for call in found[:-1]] == [call.steps for call in found[1:]]
 
 
-def test_each_call_tells_what_it_came_to(monkeypatch):
-    clock = iter(np.arange(0, 1e6, 0.5))
-    monkeypatch.setattr(pacing.time, "monotonic", lambda: next(clock))
-    told = []
-    fit(make_plan(epochs=1), [1.0, 1.0], on_steps=told.append)
-    assert [call.step for call in told] == [2, 4, 5, 7, 9, 10]
-    assert [call.learning_rate for call in told] == [1, 3, 4, 6, 8, 9]
-    # Means of 0..1, 0..3, 0..4 and, the epoch being another, of 5..6, 5..8, 5..9.
-    assert [call.loss for call in told] == [0.5, 1.5, 2, 5.5, 6.5, 7]
-    assert {call.gradient_norm for call in told} == {3.0}
-    rates = [call.images_per_second for call in told]
-    assert np.isnan([rates[0], rates[3]]).all(), "the first call of a stage compiles"
-    # Each call takes 0.5 s or, where the loop looks at the clock in between, more: 4 photos a step.
-    assert rates[1] == 2 * 4 / 0.5 and rates[2] == 1 * 4 / 0.5
+class Clock:
+    """Each look at it takes half a second."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        self.now += 0.5
+        return self.now
 
 
-def test_an_epoch_whose_steps_were_done_before_has_no_speed(monkeypatch):
-    """Stopped in the validation of the first epoch, and continued."""
-    plan, told = make_plan(epochs=1), []
-    state = TrainState(None, None, None, step_counter(), Progress(metrics.empty(2)))
-    state.step.assign(STEPS)
-    clock = iter(np.arange(0, 1e6, 0.5))
-    monkeypatch.setattr(calls.time, "monotonic", lambda: next(clock))
-    fit(plan, [1.0, 1.0], state=state, on_epoch=lambda history, times: told.append(times))
-    first, second = (times["train_images_per_second"] for times in told)
-    assert np.isnan(first)
-    assert second == STEPS * 4 / told[1]["train_seconds"]
+def test_the_first_call_of_a_stage_has_no_speed(monkeypatch):
+    monkeypatch.setattr(pacing, "time", Clock())
+    state, pacer = make_state(), Pacer()
+    first, *others = [call.images_per_second for call in train_epoch(state, pacer=pacer)]
+    assert math.isnan(first), "it compiles"
+    assert others == [2 * PHOTOS / 0.5, 1 * PHOTOS / 0.5]
+    state.progress.history.append({})
+    speeds = [call.images_per_second for call in train_epoch(state, pacer=pacer)]
+    assert speeds == [16, 16, 8], "the pacer is the stage's"
 
 
-def test_a_step_that_is_not_finite_stops():
-    with pytest.raises(RunError, match=r"step 7 \(epoch 2\).*rate 7.*norm 3.0.*photos photo-7\)"):
-        fit(make_plan(), [1.0] * 7, bad={7})
+# Bad steps
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_counted():
-    state, *_ = fit(make_plan(epochs=2, on_nan="skip"), [3.0, 2.0, 1.0], bad={0, 7, 8, 14})
-    rows = state.progress.history
-    assert state.progress.skipped == [0, 7, 8, 14]
-    assert [row["skipped_steps"] for row in rows] == [1, 2, 1]
-    assert [row["step"] for row in rows] == [5, 10, 15]
-    assert [row["loss"] for row in rows] == [2.5, (5 + 6 + 9) / 3, 11.5]
+@pytest.mark.parametrize(
+    ("bad", "summed"), [({2, 3}, [0, 1]), ({3}, [0, 1, 2]), ({0}, []), ({1, 4}, [0])]
+)
+def test_the_first_bad_step_is_reported_and_nothing_from_it_on_is_summed(bad, summed):
+    state = make_state()
+    call = next(call for call in train_epoch(state, bad=bad) if call.bad_steps)
+    number = min(bad)
+    assert call.bad_steps == (calls.BadStep(number, number, 100 + number),)
+    assert state.progress.sums["loss"] == PHOTOS * sum(summed)
+    assert state.progress.sums["confusion"].sum() == PHOTOS * len(summed)
 
 
-def test_checkpoints_by_time(monkeypatch):
-    clock = iter(np.arange(0, 1e6, 4.0))
-    monkeypatch.setattr(calls.time, "monotonic", lambda: next(clock))
-    _, often, *_ = fit(make_plan(epochs=1, checkpoint_every_seconds=1), [1.0, 1.0])
-    assert often.latest == [(2, 0), (4, 0), (5, 1), (7, 1), (9, 1), (10, 2)]
-    _, never, *_ = fit(make_plan(epochs=1, checkpoint_every_seconds=1e5), [1.0, 1.0])
-    assert never.latest == [(5, 1), (10, 2)]
+def test_skipped_steps_are_reported_each_and_all_others_summed():
+    state, bad = make_state(), {0, 2, 3}
+    found = list(train_epoch(state, plan=make_plan("skip"), bad=bad))
+    assert [[one.step for one in call.bad_steps] for call in found] == [[0], [2, 3], []]
+    assert found[1].bad_steps[1] == calls.BadStep(3, learning_rate=3, gradient_norm=103)
+    assert state.progress.skipped == [0, 2, 3]
+    assert [call.step for call in found] == [2, 4, 5]
+    assert [call.loss for call in found] == [1, 1, 2.5]  # means of 1, 1 and 1, 4
+
+
+def test_an_epoch_of_nothing_but_skipped_steps_has_no_loss():
+    found = list(train_epoch(make_state(), plan=make_plan("skip"), bad=set(range(STEPS))))
+    assert all(math.isnan(call.loss) for call in found)
+
+
+# Evaluation
+
+
+def evaluating(iterator, num_steps):
+    return tf.constant(np.stack([outcomes_of(next(iterator)) for _ in range(int(num_steps))]))
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "expected"), [(1, [1]), (2, [2]), (5, [2, 2, 1]), (6, [2, 2, 2])]
+)
+def test_an_evaluation_adds_up_all_its_steps(num_steps, expected):
+    boundary = Twos()
+    found = list(calls.evaluate(evaluating, iter(range(num_steps)), num_steps, 2, boundary))
+    assert [call.steps for call in found] == expected
+    assert metrics.scores(found[-1].sums)["loss"] == (num_steps - 1) / 2
+    assert [call.sums["confusion"].sum() for call in found] == list(np.cumsum(expected) * PHOTOS)
+    assert [step for step, _ in boundary.asked] == [0, *np.cumsum(expected)]
+
+
+def test_an_evaluation_may_be_left():
+    iterator = iter(range(5))
+    found = calls.evaluate(evaluating, iterator, 5, 2, Twos(stops=(2,)))
+    assert next(found).decision == calls.Decision(2, save=False, stop=True)
+    found.close()
+    assert len(list(iterator)) == 3

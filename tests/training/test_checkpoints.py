@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.models.classifier import build_classifier
 from flowers_tpu.system.errors import RunError
 from flowers_tpu.training import metrics, multistep, optimizers, steps
 from flowers_tpu.training.checkpoints import Checkpoints, restore_best_weights
+from flowers_tpu.training.options import TrainingOptions
 from flowers_tpu.training.state import Progress, TrainState, step_counter
-from tests.photos import batch, linear_classifier
+from tests.photos import batch, linear_classifier, small_classifier
 
 pytestmark = pytest.mark.core
 
@@ -23,17 +23,12 @@ def make_state(strategy, *, backbone="small_cnn", name="adam", seed=0, num_class
         if backbone == "linear":
             classifier = linear_classifier(num_classes, size=32, seed=seed)
         else:
-            classifier = build_classifier(
-                backbone=backbone,
-                num_classes=num_classes,
-                image_size=32,
-                weights="none",
-                dropout=0.3,
-                seed=seed,
-            )
+            classifier = small_classifier(num_classes, backbone=backbone, dropout=0.3, seed=seed)
         step = step_counter()
         warmup, finetune = (
-            optimizers.make_optimizer(name, lambda: tf.constant(0.01), variables)
+            optimizers.make_optimizer(
+                TrainingOptions(optimizer=name), lambda: tf.constant(0.01), variables
+            )
             for variables in (
                 classifier.head.trainable_variables,
                 classifier.model.trainable_variables,
@@ -42,15 +37,21 @@ def make_state(strategy, *, backbone="small_cnn", name="adam", seed=0, num_class
     return TrainState(classifier, warmup, finetune, step, Progress(metrics.empty(num_classes)))
 
 
-def train(strategy, state, first, count):
-    arrays = [batch(6, CLASSES, side=32, seed=first + number) for number in range(count)]
-    stacked = {key: np.concatenate([a[key] for a in arrays]) for key in arrays[0]}
-    local = 6 // strategy.num_replicas_in_sync
-    dataset = tf.data.Dataset.from_tensor_slices(stacked).batch(local, drop_remainder=True)
-    function = multistep.compile_train_steps(strategy, state, "finetune", 0, steps.Objective())
-    iterator = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
-    outcomes, _, _ = function(iterator, tf.constant(count))
-    state.progress.sums = metrics.added(state.progress.sums, outcomes.numpy())
+def trainer(strategy, state):
+    """Gives `train(first, count)`, which trains on batches by number."""
+    objective = steps.Objective(TrainingOptions(), 6)
+    function = multistep.compile_train_steps(strategy, state, "finetune", objective)
+
+    def train(first, count):
+        arrays = [batch(6, CLASSES, side=32, seed=first + number) for number in range(count)]
+        stacked = {key: np.concatenate([a[key] for a in arrays]) for key in arrays[0]}
+        local = 6 // strategy.num_replicas_in_sync
+        dataset = tf.data.Dataset.from_tensor_slices(stacked).batch(local, drop_remainder=True)
+        iterator = iter(strategy.distribute_datasets_from_function(lambda context: dataset))
+        outcomes, *_ = function(iterator, tf.constant(count))
+        state.progress.sums = metrics.added(state.progress.sums, np.concatenate(outcomes))
+
+    return train
 
 
 def everything(state):
@@ -75,23 +76,24 @@ def test_a_restored_state_goes_on_bit_for_bit(tmp_path, make_strategy, replicas,
     """Batch normalization, dropout and slots; on 3 replicas, whose mean is not exact."""
     strategy = make_strategy(replicas)
     straight = make_state(strategy, backbone=backbone, name=name)
-    train(strategy, straight, 0, 3)
+    train = trainer(strategy, straight)
+    train(0, 3)
     straight.progress.history.append({"epoch": 1, "val_loss": 0.1 + 0.2})
     Checkpoints(str(tmp_path), straight).save_latest()
-    train(strategy, straight, 3, 3)
+    train(3, 3)
 
     resumed = make_state(strategy, backbone=backbone, name=name, seed=1)
     assert Checkpoints(str(tmp_path), resumed).restore_latest()
     assert resumed.progress.history == [{"epoch": 1, "val_loss": 0.1 + 0.2}]
     assert resumed.step.numpy() == 3
-    train(strategy, resumed, 3, 3)
+    trainer(strategy, resumed)(3, 3)
     for a, b in zip(everything(straight), everything(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_a_state_moves_to_another_number_of_replicas(tmp_path, make_strategy):
     state = make_state(make_strategy(2))
-    train(make_strategy(2), state, 0, 2)
+    trainer(make_strategy(2), state)(0, 2)
     Checkpoints(str(tmp_path), state).save_latest()
     for replicas in (1, 3):
         other = make_state(make_strategy(replicas), seed=1)
@@ -107,7 +109,7 @@ def test_best_weights_come_back(tmp_path, make_strategy):
     assert not checkpoints.restore_latest()
     best = [v.numpy() for v in state.classifier.model.variables]
     checkpoints.save_best(epoch=4)
-    train(make_strategy(1), state, 0, 2)
+    trainer(make_strategy(1), state)(0, 2)
     assert not np.array_equal(best[0], state.classifier.model.variables[0])
     other = make_state(make_strategy(1), seed=5)
     assert restore_best_weights(str(tmp_path / "best"), other.classifier)
@@ -216,7 +218,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, make_strategy):
 
 def test_a_folder_that_cannot_be_written(tmp_path, make_strategy):
     checkpoints = Checkpoints(str(tmp_path), linear_state(make_strategy(1)))
-    (tmp_path / "latest").write_text("a file where the folder should be")
+    (tmp_path / "latest").write_text("a file in place of the folder")
     with pytest.raises(RunError, match=r"latest: cannot save a checkpoint"):
         checkpoints.save_latest()
 

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from flowers_tpu.training import optimizers
+from flowers_tpu.training.options import TrainingOptions
 
 pytestmark = pytest.mark.core
 
@@ -21,7 +22,9 @@ def trained(name, **options):
     ]
     step = tf.Variable(0)
     optimizer = optimizers.make_optimizer(
-        name, lambda: tf.gather(tf.constant(RATES), step), variables, **options
+        TrainingOptions(optimizer=name, **options),
+        lambda: tf.gather(tf.constant(RATES), step),
+        variables,
     )
     slots = len(optimizer.variables())
     for gradients in GRADIENTS:
@@ -85,7 +88,7 @@ def novograd(w, gradients, decay):
     return w
 
 
-@pytest.mark.parametrize("momentum", [0, 0.9])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_sgd(momentum):
     kernel, bias = trained("sgd", momentum=momentum)
     np.testing.assert_allclose(kernel, sgd(KERNEL, [g[0] for g in GRADIENTS], momentum), rtol=1e-5)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flowers_tpu.training import schedule
+from flowers_tpu.training.options import ScheduleOptions
 
 pytestmark = [pytest.mark.core, pytest.mark.filterwarnings("error")]
 
@@ -118,3 +119,36 @@ def test_times(granularity, expected):
 )
 def test_rates_grow_with_the_global_batch(global_batch_size, expected):
     assert schedule.scaled(1e-4, global_batch_size) == pytest.approx(expected, rel=1e-12)
+
+
+RAMP = {"lr_start": 1e-5, "lr_min": 1e-4, "lr_rampup_epochs": 2.0, "lr_sustain_epochs": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "finetune"),
+    [
+        # Peak 4e-3; up in 2 epochs, then half the way to 1e-4 in an epoch.
+        ({"lr_decay": 0.5}, [1e-5, 2.005e-3, 4e-3, 2.05e-3]),
+        ({"lr_decay": 0.5, "lr_sustain_epochs": 1.0}, [1e-5, 2.005e-3, 4e-3, 4e-3]),
+        ({"lr_schedule": "cosine"}, [1e-5, 2.005e-3, 4e-3, 2.05e-3]),
+        ({"lr_schedule": "constant"}, [4e-3] * 4),
+    ],
+)
+def test_the_rates_of_a_run_are_those_of_the_warmup_and_then_of_finetuning(options, finetune):
+    """2 epochs of 3 steps at 2 * 5e-4, then 4 epochs by the schedule; all for a batch of 32."""
+    options = ScheduleOptions(
+        **{"warmup_epochs": 2, "warmup_learning_rate": 5e-4, "epochs": 4, "learning_rate": 2e-3},
+        **RAMP | options,
+    )
+    rates = schedule.learning_rates(options, 3, 32)
+    check(rates, [1e-3] * 6 + np.repeat(finetune, 3).tolist())
+
+
+def test_by_step_the_rates_of_a_run_move_within_its_epochs():
+    options = ScheduleOptions(
+        **{"warmup_epochs": 1, "warmup_learning_rate": 0.0, "epochs": 1, "learning_rate": 2e-3},
+        **RAMP | {"lr_granularity": "step"},
+    )
+    # Up from 1e-5 to 2e-3 in 2 epochs of 4 steps.
+    expected = [0, 0, 0, 0, *(1e-5 + (2e-3 - 1e-5) * step / 8 for step in range(4))]
+    check(schedule.learning_rates(options, 4, 16), expected)

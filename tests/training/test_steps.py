@@ -3,12 +3,17 @@ import pytest
 import tensorflow as tf
 from scipy.special import log_softmax, softmax
 
-from flowers_tpu.models.classifier import build_classifier
+from flowers_tpu.models.classifier import batch_norm_statistics
 from flowers_tpu.training import losses, metrics, optimizers, steps
-from tests.photos import batch, distributed, linear_classifier
+from flowers_tpu.training.options import TrainingOptions
+from tests.photos import batch, distributed, linear_classifier, small_classifier
 
 CLASSES = 7
 SEED = tf.constant([0, 5], tf.int32)
+
+
+def objective_of(photos, *, class_weights=None, **options):
+    return steps.Objective(TrainingOptions(**options), photos, class_weights)
 
 
 def run(strategy, function, *args):
@@ -23,16 +28,17 @@ def columns(outcomes):
     return dict(zip(metrics.COLUMNS, rows.T, strict=True))
 
 
-def by_hand(classifier, data, *, smoothing=0.0, class_weights=None, l2=0.0, clip_norm=0.0):
+def by_hand(classifier, data, *, label_smoothing=0.0, class_weights=None, l2=0.0, clip_norm=0.0):
     """Loss, gradients and norm of softmax regression on the global batch, in NumPy."""
     kernel, bias = (v.numpy().astype(np.float64) for v in classifier.head.trainable_variables)
     x = data["image"].reshape(len(data["label"]), -1) / 255
     logits = x @ kernel + bias
-    targets = np.eye(CLASSES)[data["label"]] * (1 - smoothing) + smoothing / CLASSES
+    smoothed = label_smoothing / CLASSES
+    targets = np.eye(CLASSES)[data["label"]] * (1 - label_smoothing) + smoothed
     factors = np.ones(CLASSES) if class_weights is None else class_weights
     weight = data["weight"] * factors[data["label"]]
     each = -(targets * log_softmax(logits, axis=1)).sum(axis=1)
-    delta = (softmax(logits, axis=1) - targets) * (weight / data["weight"].sum())[:, np.newaxis]
+    delta = (softmax(logits, axis=1) - targets) * (weight / len(weight))[:, np.newaxis]
     gradients = [x.T @ delta + 2 * l2 * kernel, delta.sum(axis=0)]
     norm = np.sqrt(sum((g**2).sum() for g in gradients))
     if clip_norm:
@@ -46,27 +52,23 @@ def by_hand(classifier, data, *, smoothing=0.0, class_weights=None, l2=0.0, clip
     "options",
     [
         {},
-        {"smoothing": 0.1},
-        {"class_weights": np.linspace(0.5, 2, CLASSES)},
+        {"label_smoothing": 0.1},
+        {"class_weights": np.linspace(0.5, 2, CLASSES, dtype=np.float32)},
         {"l2": 0.3},
         {"clip_norm": 0.05},
-        {"smoothing": 0.2, "class_weights": np.linspace(3, 1, CLASSES), "l2": 0.1, "clip_norm": 1},
+        {
+            **{"label_smoothing": 0.2, "l2": 0.1, "clip_norm": 1.0},
+            "class_weights": np.linspace(3, 1, CLASSES, dtype=np.float32),
+        },
     ],
 )
 @pytest.mark.parametrize("stage", [steps.warmup_gradients, steps.finetune_gradients])
 def test_gradients_are_those_of_the_global_batch(make_strategy, replicas, options, stage):
     strategy = make_strategy(replicas)
-    # The last three are padding, so with 4 replicas one replica has nothing but padding.
-    data = batch(8, CLASSES, weights=[1, 1, 1, 1, 1, 0, 0, 0])
+    data = batch(8, CLASSES)
     with strategy.scope():
         classifier = linear_classifier(CLASSES)
-    class_weights = options.get("class_weights")
-    objective = steps.Objective(
-        label_smoothing=options.get("smoothing", 0),
-        class_weights=None if class_weights is None else np.float32(class_weights),
-        l2=options.get("l2", 0),
-        clip_norm=options.get("clip_norm", 0),
-    )
+    objective = objective_of(8, **options)
     gradients, results = run(
         strategy, lambda b: stage(classifier, b, SEED, objective), distributed(strategy, data)
     )
@@ -75,31 +77,48 @@ def test_gradients_are_those_of_the_global_batch(make_strategy, replicas, option
     for replica in range(replicas):
         for gradient, reference in zip(gradients, expected, strict=True):
             np.testing.assert_allclose(gradient[replica], reference, rtol=1e-5, atol=1e-7)
-        np.testing.assert_allclose(results["gradient_norm"][replica], norm, rtol=1e-5)
-        assert results["finite"][replica]
-    outcomes = columns(results["outcomes"])
+        np.testing.assert_allclose(results.gradient_norm[replica], norm, rtol=1e-5)
+        assert results.finite[replica]
+    outcomes = columns(results.outcomes)
     np.testing.assert_allclose(outcomes["loss"].sum(), loss, rtol=1e-6)
-    np.testing.assert_array_equal(outcomes["label"], data["label"][:5])
-    np.testing.assert_array_equal(outcomes["predicted"], logits.argmax(axis=1)[:5])
+    np.testing.assert_array_equal(outcomes["label"], data["label"])
+    np.testing.assert_array_equal(outcomes["predicted"], logits.argmax(axis=1))
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("replicas", [1, 4])
+def test_gradients_are_divided_by_the_photos_of_an_update_and_nothing_else(make_strategy, replicas):
+    """Which are a constant: with one replica's photos all padding, it is still that number."""
+    strategy = make_strategy(replicas)
+    data = batch(8, CLASSES, weights=[1, 1, 1, 1, 1, 0, 0, 0])
+    with strategy.scope():
+        classifier = linear_classifier(CLASSES)
+    gradients, results = run(
+        strategy,
+        lambda b: steps.finetune_gradients(classifier, b, SEED, objective_of(8)),
+        distributed(strategy, data),
+    )
+    loss, expected, *_ = by_hand(classifier, data)
+    for gradient, reference in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(gradient[0], reference, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(columns(results.outcomes)["loss"].sum(), loss, rtol=1e-6)
 
 
 def test_warmup_leaves_the_backbone_alone_and_finetuning_does_not(make_strategy):
     strategy = make_strategy(2)
     with strategy.scope():
-        classifier = build_classifier(
-            backbone="small_cnn", num_classes=3, image_size=32, weights="none", dropout=0.5
-        )
+        classifier = small_classifier(3, dropout=0.5)
     data = distributed(strategy, batch(4, 3, side=32))
     before = [v.numpy() for v in classifier.features.variables]
     gradients, _ = run(
-        strategy, lambda b: steps.warmup_gradients(classifier, b, SEED, steps.Objective()), data
+        strategy, lambda b: steps.warmup_gradients(classifier, b, SEED, objective_of(4)), data
     )
     assert [g[0].shape for g in gradients] == [v.shape for v in classifier.head.variables]
     for variable, value in zip(classifier.features.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
 
     gradients, _ = run(
-        strategy, lambda b: steps.finetune_gradients(classifier, b, SEED, steps.Objective()), data
+        strategy, lambda b: steps.finetune_gradients(classifier, b, SEED, objective_of(4)), data
     )
     assert len(gradients) == len(classifier.model.trainable_variables)
     moved = [
@@ -109,19 +128,24 @@ def test_warmup_leaves_the_backbone_alone_and_finetuning_does_not(make_strategy)
     assert sum(moved) == len(before) - len(classifier.features.trainable_variables)
 
 
+def statistics_on_replicas(strategy, classifier):
+    """The moving statistics, each a list with a value of every replica."""
+    return [
+        [value.numpy() for value in strategy.experimental_local_results(variable)]
+        for variable in batch_norm_statistics(classifier.model).all
+    ]
+
+
 def test_moving_statistics_are_the_mean_over_the_replicas(make_strategy):
     def statistics(strategy, data):
         with strategy.scope():
-            classifier = build_classifier(
-                backbone="small_cnn", num_classes=3, image_size=32, weights="none"
-            )
+            classifier = small_classifier(3)
         run(
             strategy,
-            lambda b: steps.finetune_gradients(classifier, b, SEED, steps.Objective()),
+            lambda b: steps.finetune_gradients(classifier, b, SEED, objective_of(4)),
             distributed(strategy, data),
         )
-        variables = steps.batch_norm_statistics(classifier.model)
-        return [[v.numpy() for v in strategy.experimental_local_results(x)] for x in variables]
+        return statistics_on_replicas(strategy, classifier)
 
     data = batch(8, 3, side=32)
     halves = [{n: a[half] for n, a in data.items()} for half in (slice(0, 4), slice(4, 8))]
@@ -132,26 +156,31 @@ def test_moving_statistics_are_the_mean_over_the_replicas(make_strategy):
         np.testing.assert_allclose(first, (a + b) / 2, rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_that_are_not_finite_are_told_and_leave_the_statistics(make_strategy):
+@pytest.mark.parametrize(
+    ("batch_norm", "on_nan"),
+    [("per_replica", "skip"), ("synchronized", "skip"), ("per_replica", "stop")],
+)
+def test_a_step_that_is_not_finite_is_noticed_and_leaves_the_statistics_if_it_is_skipped(
+    make_strategy, batch_norm, on_nan
+):
     strategy = make_strategy(2)
     with strategy.scope():
-        classifier = build_classifier(
-            backbone="small_cnn", num_classes=3, image_size=32, weights="none"
-        )
+        classifier = small_classifier(3, batch_norm=batch_norm)
     classifier.head.trainable_variables[1].assign([np.inf, 0, 0])
-    before = [v.numpy() for v in steps.batch_norm_statistics(classifier.model)]
+    before = statistics_on_replicas(strategy, classifier)
     _, results = run(
         strategy,
-        lambda b: steps.finetune_gradients(classifier, b, SEED, steps.Objective()),
+        lambda b: steps.finetune_gradients(classifier, b, SEED, objective_of(4, on_nan=on_nan)),
         distributed(strategy, batch(4, 3, side=32)),
     )
-    assert not any(results["finite"])
-    for variable, value in zip(steps.batch_norm_statistics(classifier.model), before, strict=True):
-        np.testing.assert_array_equal(variable, value)
+    assert not any(results.finite)
+    after = statistics_on_replicas(strategy, classifier)
+    for old, new in zip(before, after, strict=True):
+        assert np.array_equal(old, new) == (on_nan == "skip")
 
 
 @pytest.mark.core
-def test_a_loss_that_is_not_finite_is_told_by_every_replica(make_strategy):
+def test_a_loss_that_is_not_finite_is_noticed_by_every_replica(make_strategy):
     """Whose gradients are finite: those of the logits are probabilities less the label's 1."""
     strategy = make_strategy(2)
     with strategy.scope():
@@ -161,12 +190,82 @@ def test_a_loss_that_is_not_finite_is_told_by_every_replica(make_strategy):
     data["label"][:] = [0, 0, 0, 1]  # the likely class, and at last one that is impossible
     _, results = run(
         strategy,
-        lambda b: steps.warmup_gradients(classifier, b, SEED, steps.Objective()),
+        lambda b: steps.warmup_gradients(classifier, b, SEED, objective_of(4)),
         distributed(strategy, data),
     )
-    assert np.isfinite(results["gradient_norm"]).all()
-    np.testing.assert_array_equal(np.isinf(columns(results["outcomes"])["loss"]), [0, 0, 0, 1])
-    assert not any(results["finite"])
+    assert np.isfinite(results.gradient_norm).all()
+    np.testing.assert_array_equal(np.isinf(columns(results.outcomes)["loss"]), [0, 0, 0, 1])
+    assert not any(results.finite)
+
+
+# Collectives
+
+
+@pytest.fixture
+def reductions(monkeypatch):
+    """Notes what every replica hands to `all_reduce`: the operation, and how many tensors."""
+    noted, all_reduce = [], tf.distribute.ReplicaContext.all_reduce
+
+    def noting(context, operation, value, options=None):
+        noted.append((operation, len(tf.nest.flatten(value))))
+        return all_reduce(context, operation, value, options)
+
+    monkeypatch.setattr(tf.distribute.ReplicaContext, "all_reduce", noting)
+    return noted
+
+
+SUM, MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("stage", "batch_norm"),
+    [
+        *((steps.warmup_gradients, kind) for kind in ("per_replica", "synchronized", "frozen")),
+        *((steps.finetune_gradients, kind) for kind in ("per_replica", "frozen")),
+    ],
+)
+def test_replicas_meet_once_for_gradients_and_loss_and_once_for_their_own_statistics(
+    make_strategy, reductions, stage, batch_norm
+):
+    strategy = make_strategy(2)
+    with strategy.scope():
+        classifier = small_classifier(3, batch_norm=batch_norm)
+    gradients, _ = run(
+        strategy,
+        lambda b: stage(classifier, b, SEED, objective_of(4, clip_norm=1.0, l2=0.1)),
+        distributed(strategy, batch(4, 3, side=32)),
+    )
+    expected = [(SUM, len(gradients) + 1)]
+    if stage == steps.finetune_gradients and batch_norm == "per_replica":
+        expected.append((MEAN, len(batch_norm_statistics(classifier.model).all)))
+    assert reductions[0::2] == reductions[1::2] == expected
+
+
+@pytest.mark.core
+def test_synchronized_statistics_are_equal_on_the_replicas_without_being_averaged(
+    make_strategy, reductions
+):
+    strategy = make_strategy(2)
+    with strategy.scope():
+        classifier = small_classifier(3, batch_norm="synchronized")
+    before = statistics_on_replicas(strategy, classifier)
+
+    @tf.function
+    def step(data):
+        return strategy.run(
+            lambda b: steps.finetune_gradients(classifier, b, SEED, objective_of(4)), args=(data,)
+        )
+
+    for number in range(3):
+        gradients, _ = step(distributed(strategy, batch(4, 3, side=32, seed=number)))
+    after = statistics_on_replicas(strategy, classifier)
+    for (first, second), (old, _) in zip(after, before, strict=True):
+        np.testing.assert_array_equal(first, second)
+        assert not np.array_equal(first, old)
+    assert MEAN not in {operation for operation, _ in reductions}
+    # All others are those of the layers themselves.
+    assert reductions.count((SUM, len(gradients) + 1)) == 2, "once by each replica"
 
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb", "radam", "novograd")
@@ -181,8 +280,12 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "lamb", "radam", "novograd")
 )
 def test_the_replica_count_makes_no_difference(make_strategy, name, backbone):
     """Three whole steps, dropout and clipping included, on 1, 2, 4 and 8 replicas."""
+    options = TrainingOptions(
+        **{"optimizer": name, "weight_decay": 0.0 if name in ("sgd", "adam") else 0.1},
+        **{"label_smoothing": 0.1, "l2": 1e-3, "clip_norm": 0.5},
+    )
     class_weights = np.linspace(0.5, 2, CLASSES).astype(np.float32)
-    objective = steps.Objective(0.1, class_weights, l2=1e-3, clip_norm=0.5)
+    objective = steps.Objective(options, 16, class_weights)
     results = {}
     for replicas in (1, 2, 4, 8):
         strategy = make_strategy(replicas)
@@ -191,27 +294,15 @@ def test_the_replica_count_makes_no_difference(make_strategy, name, backbone):
             classifier = (
                 linear_classifier(CLASSES, size=32)
                 if backbone == "linear"
-                else build_classifier(
-                    backbone=backbone,
-                    num_classes=CLASSES,
-                    image_size=32,
-                    weights="none",
-                    batch_norm="frozen",
-                    dropout=0.4,
-                )
+                else small_classifier(CLASSES, backbone=backbone, batch_norm="frozen", dropout=0.4)
             )
             variables = classifier.model.trainable_variables
-            optimizer = optimizers.make_optimizer(
-                name,
-                lambda: tf.constant(0.01),
-                variables,
-                weight_decay=0 if name in ("sgd", "adam") else 0.1,
-            )
+            optimizer = optimizers.make_optimizer(options, lambda: tf.constant(0.01), variables)
 
         def train_step(data, seed, classifier=classifier, optimizer=optimizer, v=variables):
-            gradients, results = steps.finetune_gradients(classifier, data, seed, objective)
+            gradients, result = steps.finetune_gradients(classifier, data, seed, objective)
             steps.apply_gradients(optimizer, gradients, v)
-            return results["outcomes"]
+            return result.outcomes
 
         step = tf.function(lambda b, s, st=strategy, f=train_step: st.run(f, args=(b, s)))
         losses_seen = []

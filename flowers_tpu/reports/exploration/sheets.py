@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from flowers_tpu.data import decode
-from flowers_tpu.data.augment import apply
+from flowers_tpu.data.augment import apply, draws
+from flowers_tpu.data.augment.options import Augmentation
 from flowers_tpu.data.splits import Split
 from flowers_tpu.reports import photos
 
@@ -93,7 +94,7 @@ def augmented(
     seed: int,
     decoder: decode.Decoder,
     image_size: int,
-    augmentation: apply.Augmentation,
+    augmentation: Augmentation,
 ) -> np.ndarray:
     """Returns a photo as the model gets it where it is the `number`-th example of a run.
 
@@ -108,8 +109,8 @@ def augmented(
     Returns:
         `[image_size, image_size, 3]` uint8.
     """
-    draws = apply.draw(seed, number)
-    image = apply.on_host(decoder(jpeg), draws, image_size=image_size, augmentation=augmentation)
+    drawn = draws.draw(seed, number)
+    image = apply.on_host(decoder(jpeg), drawn, image_size=image_size, augmentation=augmentation)
     return image.numpy()
 
 
@@ -117,7 +118,7 @@ def duplicate_sheet(table: pd.DataFrame, splits: Mapping[str, Split]) -> Figure:
     """Shows equal photos side by side, a group a row, those across splits first.
 
     Args:
-        table: of `exploration_images.duplicates`, not empty.
+        table: of `images.duplicates`, not empty.
         splits: by name.
     """
     groups = [rows for _, rows in table.groupby("group")]

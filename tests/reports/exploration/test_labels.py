@@ -12,8 +12,8 @@ NAMES = ("iris", "rose", "lotus", "daisy")
 
 
 def test_class_counts():
-    labels = {"train": np.array([0, 3, 3, 0, 3]), "val": np.array([1])}
-    table = labels.class_counts(labels, NAMES)
+    by_split = {"train": np.array([0, 3, 3, 0, 3]), "val": np.array([1])}
+    table = labels.class_counts(by_split, NAMES)
     assert table.to_dict("list") == {
         "label": [0, 1, 2, 3],
         "class": list(NAMES),
@@ -131,14 +131,14 @@ def test_names_of_104_classes_can_be_read():
     table["train"], table["val"] = generator.integers(0, 800, (2, 104))
     figure = labels.plot_labels(table)
     figure.draw_without_rendering()
-    labels = figure.axes[0].get_yticklabels()
-    boxes = [label.get_window_extent() for label in labels]
+    ticks = figure.axes[0].get_yticklabels()
+    boxes = [tick.get_window_extent() for tick in ticks]
     assert len(boxes) == 104
-    assert all(label.get_fontsize() >= 8 for label in labels)
+    assert all(tick.get_fontsize() >= 8 for tick in ticks)
     for one, below in itertools.pairwise(boxes):
         assert one.y0 >= below.y1
     texts = [
-        *labels,
+        *ticks,
         *(text for axes in figure.axes for text in (*axes.texts, axes.title, axes.xaxis.label)),
     ]
     width, height = figure.get_size_inches() * figure.dpi

@@ -6,6 +6,7 @@ import pytest
 
 from flowers_tpu.data import decode, pipeline, records, source
 from flowers_tpu.data.augment import apply
+from flowers_tpu.data.augment.options import Augmentation
 from flowers_tpu.data.splits import read_split
 from flowers_tpu.reports import photos
 from flowers_tpu.reports.exploration import sheets
@@ -100,16 +101,14 @@ def test_draws_go_across(train):
 def test_an_augmented_photo_is_what_the_pipeline_gives(tmp_path):
     write_split(tmp_path, "train", 6, size=3 * SIZE, shards=1)
     split = read_split(str(tmp_path), "train", SIZE, 3)
-    augmentation = apply.Augmentation(hue=0.1)
+    augmentation = Augmentation(hue=0.1)
     decoder = decode.for_training(split.photo_size, SIZE, augmentation.least_side)
     assert decoder.factor == 2
     dataset = pipeline.train_dataset(
         source.from_files(split, decoder),
         global_batch_size=6,
         local_batch_size=6,
-        augment_photo=functools.partial(
-            apply.on_host, image_size=SIZE, augmentation=augmentation
-        ),
+        augment_photo=functools.partial(apply.on_host, image_size=SIZE, augmentation=augmentation),
         seed=3,
         shuffle_buffer=1,  # file order
         num_steps=2,

@@ -1,0 +1,91 @@
+"""A specification as given, what it comes to, and how both are read from a run's folder."""
+
+import dataclasses
+import json
+
+import pytest
+
+from flowers_tpu.runs.spec import Resolved, Spec, read_saved, resolve
+from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.facts import Facts
+
+CPU, TPU = Facts("CPU"), Facts("TPU", 8)
+CONFIG_OF_0_1 = "tests/fixtures/run_of_0_1/stopped/config.json"
+
+
+def saved(spec, resolved):
+    """What `config.json` gives back."""
+    value = {"flags": spec.flat(), "resolved": dataclasses.asdict(resolved)}
+    return json.loads(json.dumps(value))
+
+
+def test_what_is_left_open_depends_on_the_devices():
+    spec = Spec.of(batch_size_per_replica=8)
+    assert resolve(spec, TPU) == Resolved(64, "bfloat16", "device")
+    assert resolve(spec, Facts("CPU", 2)) == Resolved(16, "float32", "host")
+    given = Spec.of(global_batch_size=24, precision="bfloat16")
+    assert resolve(given, Facts("CPU", 3)) == Resolved(24, "bfloat16", "host")
+
+
+@pytest.mark.parametrize("begun", [None, Resolved(24, "float32", "host")])
+def test_replicas_must_divide_the_global_batch(begun):
+    spec = Spec.of() if begun else Spec.of(global_batch_size=24)
+    with pytest.raises(
+        RequestError, match="--global_batch_size=24: is not divisible by 5 replicas"
+    ):
+        resolve(spec, Facts("CPU", 5), begun)
+
+
+@pytest.mark.parametrize(("kind", "where"), [("CPU", "host"), ("GPU", "device"), ("TPU", "device")])
+def test_photos_are_augmented_where_that_is_fastest(kind, where):
+    assert resolve(Spec.of(), Facts(kind, 2)).augments_on == where
+    for given in ("host", "device"):
+        assert resolve(Spec.of(augment_on=given), Facts(kind, 2)).augments_on == given
+
+
+def test_a_run_that_continues_stays_what_it_was():
+    begun = Resolved(48, "bfloat16", "device")
+    assert resolve(Spec.of(), Facts("CPU", 3), begun) == begun
+
+
+def test_exactly_leaves_nothing_open():
+    spec, resolved = Spec.of(seed=3), Resolved(64, "bfloat16", "device")
+    exact = spec.exactly(resolved)
+    assert resolve(exact, Facts("CPU", 4)) == resolved
+    open_ = ["global_batch_size", "precision", "augment_on"]
+    assert sorted(name for name in exact.flat() if exact.flat()[name] != spec.flat()[name]) == (
+        sorted(open_)
+    )
+
+
+def test_what_is_saved_is_read_back():
+    spec, resolved = Spec.of(seed=3, classes="a b", lr_min=1 / 3), resolve(Spec.of(), TPU)
+    assert read_saved(saved(spec, resolved)) == (spec, resolved)
+
+
+def test_flags_that_came_later_have_their_defaults():
+    before = saved(Spec.of(seed=3), resolve(Spec.of(), CPU))
+    del before["flags"]["random_erasing"]
+    assert read_saved(before) == (Spec.of(seed=3), resolve(Spec.of(), CPU))
+
+
+def test_a_run_of_version_0_1_is_read():
+    with open(CONFIG_OF_0_1) as file:
+        written = json.load(file)
+    spec, resolved = read_saved(written)
+    assert spec.flat() == written["flags"]
+    assert (spec.training.seed, spec.schedule.epochs, spec.data.global_batch_size) == (3, 10, 0)
+    assert resolved == Resolved(photos_per_step=8, arithmetic="float32", augments_on="host")
+
+
+def test_what_another_version_wrote_is_named():
+    later = saved(Spec.of(), resolve(Spec.of(), CPU))
+    later["flags"]["mixup"] = later["flags"]["cutmix"] = 0.5
+    later["resolved"]["workers"] = 2
+    with pytest.raises(RequestError, match=r"does not know \(--cutmix, --mixup, workers\); use"):
+        read_saved(later)
+
+
+def test_options_that_do_not_exist_are_a_mistake_of_the_code():
+    with pytest.raises(TypeError, match="no such options: mixup"):
+        Spec.of(mixup=0.5)
