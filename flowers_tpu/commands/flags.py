@@ -65,6 +65,8 @@ def _heading(field: dataclasses.Field) -> str:
     default = repr(field.default) if field.type is str else str(field.default)
     if field.metadata["unit"]:
         default += f" {field.metadata['unit']}"
+    if field.metadata["free"]:
+        default += "; may change on the same run"
     name = flag_name(field)
     name = f"--[no]{name}" if field.type is bool else f"--{name}={values}"
     return f"{name}  (default {default})"

@@ -18,6 +18,7 @@ from flowers_tpu.runs.boundary import TrainingBoundary
 from flowers_tpu.runs.environment import environment
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.runs.folder import SCORES, SUBMISSION, RunFolder, opened
+from flowers_tpu.runs.goodput import Goodput
 from flowers_tpu.runs.loop import fit
 from flowers_tpu.runs.opening import (
     begin_from,
@@ -29,7 +30,7 @@ from flowers_tpu.runs.opening import (
 from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.runs.results import Trained, predict_test, score_splits
 from flowers_tpu.runs.spec import Spec
-from flowers_tpu.system import terminal
+from flowers_tpu.system import folders, terminal
 from flowers_tpu.system.errors import RunError
 from flowers_tpu.system.folders import UnwritableError
 from flowers_tpu.system.signals import Signals
@@ -47,6 +48,7 @@ def train(given: Spec) -> None:
     check_backbone(given.model.backbone, image_size=given.data.image_size, alpha=given.model.alpha)
     if show_if_finished(given):
         return
+    last_life = folders.last_life(given.run.run_dir)
     with opened(given.run.run_dir) as folder:
         recipe, goes_on = Recipe.choose(given), folder.is_run() and not given.run.overwrite
         if goes_on:
@@ -79,7 +81,8 @@ def train(given: Spec) -> None:
         with Signals() as signals, recipe.naming_bad_records(data):
             if not given.run.finish:
                 boundary = TrainingBoundary(signals, given.run, began_at)
-                fit(trained, plan, state, checkpoints, boundary)
+                goodput = Goodput(folder, began_at, last_life)
+                fit(trained, plan, state, checkpoints, boundary, goodput)
             best = best_row(state.progress.history)
             if best is None:
                 raise RunError(nothing_to_score(given, plan, state))

@@ -22,14 +22,15 @@ def score(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     """
     predicted = logits.argmax(axis=1)
     own = logits[np.arange(len(labels)), labels]
-    rank = (~(logits <= own[:, np.newaxis])).sum(axis=1)  # NaN ranks last
+    rank = (~(logits <= own[:, np.newaxis])).sum(axis=1)
+    in_top = (rank < TOP_K) & np.isfinite(logits).all(axis=1)
     loss = -log_probabilities(logits)[np.arange(len(labels)), labels].mean()
     average = {"average": "macro", "zero_division": 0}
     return {
         "examples": len(labels),
         "loss": float(loss),
         "accuracy": float(metrics.accuracy_score(labels, predicted)),
-        "top5_accuracy": float((rank < TOP_K).mean()),
+        "top5_accuracy": float(in_top.mean()),
         "macro_f1": float(metrics.f1_score(labels, predicted, **average)),
         "macro_precision": float(metrics.precision_score(labels, predicted, **average)),
         "macro_recall": float(metrics.recall_score(labels, predicted, **average)),

@@ -193,6 +193,31 @@ def calibrations(tables: Mapping[str, pd.DataFrame]) -> Section:
     return Section("Calibration", text, (table,), tuple(pictures))
 
 
+def time_spent(seconds: Mapping[str, float]) -> Section:
+    """Returns the section of where the wall time of the training went.
+
+    Args:
+        seconds: of each kind, with `wall` for all of it, and `goodput`, a share of 1.
+    """
+    names = {
+        "train": "steps that moved training on",
+        "compile": "first calls, which compile",
+        "start": "start: TensorFlow, data, model",
+        "validation": "validation",
+        "checkpoint": "checkpoints",
+        "lost": "done again after a kill",
+        "other": "everything else",
+        "wall": "in all",
+    }
+    frame = pd.DataFrame(
+        [(text, f"{seconds[n]:,.1f}", f"{seconds[n] / seconds['wall']:.1%}")
+         for n, text in names.items()],
+        columns=["what", "seconds", "share"],
+    )  # fmt: skip
+    text = f"Goodput, the share of the wall time that moved training on: {seconds['goodput']:.1%}."
+    return Section("Time", text, tables=(Table("Where the time went", frame),))
+
+
 def configuration(
     flags: Mapping, defaults: Mapping, evaluated: Mapping, environment: Mapping
 ) -> Section:

@@ -14,6 +14,7 @@ from flowers_tpu.monitor.watchers import Epoch, Watcher, Watchers
 from flowers_tpu.runs.boundary import EvaluationBoundary, TrainingBoundary
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.runs.folder import HISTORY, TIMING
+from flowers_tpu.runs.goodput import Goodput
 from flowers_tpu.runs.results import Trained
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system.errors import RunError, StoppedError
@@ -31,6 +32,7 @@ def fit(
     state: TrainState,
     checkpoints: Checkpoints,
     boundary: TrainingBoundary,
+    goodput: Goodput,
 ) -> None:
     """Trains from where the state is until the plan ends, nothing improves, or the time is up.
 
@@ -57,12 +59,16 @@ def fit(
                 )
             if iterator is None and step < (epoch + 1) * plan.steps_per_epoch:
                 iterator = iter(feed.train_batches(step, len(plan.rates)))
+            goodput.starts()
             for call in calls.train_epoch(train_steps, iterator, plan, state, boundary, pacer):
                 stop_or_skip(call, plan, feed, checkpoints, saved_step)
+                goodput.add(call)
                 if call.decision.save:
-                    checkpoints.save_latest()
+                    with goodput.spent_on("checkpoint"):
+                        checkpoints.save_latest()
                     saved_step = call.step
                     boundary.saved()
+                    goodput.write()
                 watching.on_call(call)
                 if call.decision.stop == "signal":
                     raise_stopped()
@@ -71,7 +77,7 @@ def fit(
 
             trained_at = time.monotonic()
             val_batches = val_batches or feed.eval_batches(feed.val_source)
-            with state.averaged():
+            with goodput.spent_on("validation"), state.averaged():
                 for evaluated in calls.evaluate(
                     *(eval_steps, iter(val_batches), feed.eval_steps(val), plan.num_classes),
                     EvaluationBoundary(boundary.signals),
@@ -99,12 +105,14 @@ def fit(
             row["kept"] = plan.is_best(row, history)
             history.append(row)
             state.progress.sums = metrics.empty(plan.num_classes)
-            if row["kept"]:
-                with state.averaged():
-                    checkpoints.save_best(epoch + 1)
-            checkpoints.save_latest()
+            with goodput.spent_on("checkpoint"):
+                if row["kept"]:
+                    with state.averaged():
+                        checkpoints.save_best(epoch + 1)
+                checkpoints.save_latest()
             saved_step = row["step"]
             boundary.saved()
+            goodput.write()
             times = epoch_times(
                 *(epoch, trained_at - begin, validated_at - trained_at),
                 *((row["step"] - step) * plan.photos_per_step, val.size),

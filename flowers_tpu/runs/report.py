@@ -15,6 +15,7 @@ from flowers_tpu.data import records
 from flowers_tpu.data.splits import Split
 from flowers_tpu.reports import curves, photos, report_sections
 from flowers_tpu.reports.report import Page, embedded, render
+from flowers_tpu.runs import goodput
 from flowers_tpu.runs.folder import (
     ENVIRONMENT,
     HISTORY,
@@ -136,6 +137,7 @@ def make_page(
                 folder.read_json(ENVIRONMENT),
             ),
             report_sections.training(history),
+            *_time_spent(folder),
             report_sections.classes({split: _read_classes(output, split) for split in labeled}),
             report_sections.confusions(matrices),
             report_sections.confused_pairs(matrices, known, album),
@@ -143,6 +145,11 @@ def make_page(
             report_sections.calibrations(known),
         ),
     )
+
+
+def _time_spent(folder: RunFolder) -> list[report_sections.Section]:
+    table = folder.read_table(goodput.FILE)
+    return [report_sections.time_spent(goodput.summary(table))] if len(table) else []
 
 
 def run_name(path: str) -> str:

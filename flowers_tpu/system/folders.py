@@ -97,6 +97,14 @@ def make(path: str, flag: str) -> None:
         raise RequestError(f"--{flag}={path}: cannot be made ({reason})") from error
 
 
+def last_life(path: str) -> float | None:
+    """Returns when a process was last seen to hold the lock of a folder, seconds since 1970."""
+    try:
+        return os.stat(os.path.join(path, LOCK)).st_mtime
+    except OSError:  # nobody ever did, or it is on `gs://`
+        return None
+
+
 @contextlib.contextmanager
 def locked(path: str, flag: str, *, wait: bool = False) -> Iterator[None]:
     """Keeps other processes off a folder, which is made if it is not there.

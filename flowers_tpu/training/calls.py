@@ -62,6 +62,8 @@ class Call(NamedTuple):
         loss: the mean over the epoch so far.
         gradient_norm: of its last step, before clipping.
         images_per_second: NaN for the first call of a stage, which compiles.
+        seconds: that it took.
+        compiles: whether it is the first of a stage.
         bad_steps: those whose outcomes are in no sum. If bad steps are not skipped it is the first
             one alone: weights and outcomes are spoilt from there on, and nothing may be saved.
         decision: what to do now, and next.
@@ -73,6 +75,8 @@ class Call(NamedTuple):
     loss: float
     gradient_norm: float
     images_per_second: float
+    seconds: float
+    compiles: bool
     bad_steps: tuple[BadStep, ...]
     decision: Decision
 
@@ -136,6 +140,8 @@ def train_epoch(
             loss=metrics.scores(progress.sums)["loss"],
             gradient_norm=float(norms[-1]),
             images_per_second=plan.photos_per_step / pacer.step_seconds,
+            seconds=pacer.seconds,
+            compiles=pacer.calls == 1,
             bad_steps=tuple(bad),
             decision=decision,
         )

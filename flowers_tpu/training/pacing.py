@@ -19,13 +19,14 @@ class Pacer:
 
     def __init__(self, fixed: int = 0):
         self._fixed = fixed
-        self._calls = 0
+        self.calls = 0  # that were timed
+        self.seconds = math.nan  # that the last one took
         self._step_seconds = math.inf
 
     @property
     def step_seconds(self) -> float:
         """How long a step of the last call took; NaN as long as that is not known."""
-        return self._step_seconds if self._calls > 1 else math.nan
+        return self._step_seconds if self.calls > 1 else math.nan
 
     def steps(self, most: int) -> int:
         """Returns how many steps to do next, 1 to `most`."""
@@ -37,6 +38,7 @@ class Pacer:
         """Times a call of `num_steps`; the first, which compiles, is left out."""
         begin = time.monotonic()
         yield
-        self._calls += 1
-        if self._calls > 1:
-            self._step_seconds = max((time.monotonic() - begin) / num_steps, 1e-6)
+        self.calls += 1
+        self.seconds = time.monotonic() - begin
+        if self.calls > 1:
+            self._step_seconds = max(self.seconds / num_steps, 1e-6)
