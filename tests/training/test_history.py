@@ -2,11 +2,23 @@ from math import inf, nan
 
 import pytest
 
-from flowers_tpu.training.history import best_epoch, make_row, should_stop
+from flowers_tpu.training.history import (
+    best_row,
+    is_better,
+    make_row,
+    of_version_0_1,
+    should_stop,
+)
 
 
-def rows_of(losses):
-    return [{"val_loss": loss} for loss in losses]
+def history(values, monitor="val_loss"):
+    """Rows of epochs, each kept if it is better than what was kept before."""
+    rows = []
+    for value in values:
+        row = {monitor: value, "stage": "finetune"}
+        row["kept"] = is_better(row, best_row(rows), monitor)
+        rows.append(row)
+    return rows
 
 
 @pytest.mark.parametrize(
@@ -21,8 +33,35 @@ def rows_of(losses):
         ([nan, nan, 5], 2),
     ],
 )
-def test_the_best_epoch_is_the_first_with_the_lowest_loss(losses, expected):
-    assert best_epoch(rows_of(losses)) == expected
+@pytest.mark.parametrize("monitor", ["val_loss", "val_macro_f1", "val_accuracy"])
+def test_the_best_epoch_is_the_first_with_the_best_value(losses, expected, monitor):
+    values = losses if monitor == "val_loss" else [-loss for loss in losses]
+    rows = history(values, monitor)
+    assert best_row(rows) is (None if expected is None else rows[expected])
+
+
+def test_what_is_watched_may_change_and_what_was_saved_counts_until_something_is_better():
+    rows = [
+        {"val_loss": 1.0, "val_macro_f1": 0.5, "kept": True},
+        {"val_loss": 2.0, "val_macro_f1": 0.9, "kept": False},
+    ]
+    assert best_row(rows) is rows[0], "its weights are those that were saved"
+    assert is_better({"val_macro_f1": 0.6}, best_row(rows), "val_macro_f1")
+    assert not is_better({"val_loss": 1.5}, best_row(rows), "val_loss")
+
+
+def test_rows_of_version_0_1_kept_the_lowest_loss_of_finetuning():
+    rows = [
+        {"stage": stage, "val_loss": loss}
+        for stage, loss in (
+            ("warmup", 0.1),
+            ("finetune", 3.0),
+            ("finetune", 2.0),
+            ("finetune", 2.0),
+        )
+    ]
+    assert [row["kept"] for row in of_version_0_1(rows)] == [False, True, True, False]
+    assert best_row(of_version_0_1([{**row, "kept": False} for row in rows])) is None
 
 
 @pytest.mark.parametrize(
@@ -47,7 +86,7 @@ def test_the_best_epoch_is_the_first_with_the_lowest_loss(losses, expected):
     ],
 )
 def test_training_stops_after_patience_epochs_without_a_better_loss(losses, patience, expected):
-    assert should_stop(rows_of(losses), patience) is expected
+    assert should_stop(history(losses), patience) is expected
 
 
 TRAIN = {"loss": 0.5, "accuracy": 0.6, "top5_accuracy": 0.7, "macro_f1": 0.4}
@@ -65,6 +104,7 @@ def test_a_row_by_hand():
         **{"loss": 0.5, "accuracy": 0.6, "top5_accuracy": 0.7, "macro_f1": 0.4},
         **{"val_loss": 0.9, "val_accuracy": 0.5, "val_top5_accuracy": 0.8, "val_macro_f1": 0.3},
         "skipped_steps": 3,
+        "kept": False,
     }
     assert row == expected
     # The order of the columns of history.csv.

@@ -1,19 +1,26 @@
 import numpy as np
 import pytest
 
+from flowers_tpu.training.history import best_row
 from flowers_tpu.training.options import ScheduleOptions, TrainingOptions
 from flowers_tpu.training.plan import Plan
 from flowers_tpu.training.steps import Objective
 
 
 def make_plan(*, warmup_epochs=1, epochs=6, patience=2):
-    training = TrainingOptions(early_stopping_patience=patience)
+    training = TrainingOptions(early_stopping_patience=patience, monitor="val_loss")
     schedule = ScheduleOptions(warmup_epochs=warmup_epochs, epochs=epochs)
     return Plan(schedule, training, 2, 4, 5, np.zeros(0, np.float32), Objective(training, 4))
 
 
-def history(*losses):
-    return [{"epoch": number, "val_loss": loss} for number, loss in enumerate(losses, start=1)]
+def history(plan, *losses):
+    """The rows of epochs with these validation losses, each kept if the plan says so."""
+    rows = []
+    for epoch, loss in enumerate(losses):
+        row = {"epoch": epoch + 1, "stage": plan.schedule.stage(epoch), "val_loss": loss}
+        row["kept"] = plan.is_best(row, rows)
+        rows.append(row)
+    return rows
 
 
 @pytest.mark.parametrize(
@@ -22,9 +29,13 @@ def history(*losses):
 )
 def test_the_best_epoch_is_one_of_finetuning(losses, epoch):
     """The warm-up's loss counts for nothing, low as it may be."""
-    rows = history(*losses)
-    best = make_plan().best_row(rows)
-    assert best is (None if epoch is None else rows[epoch - 1])
+    rows = history(make_plan(), *losses)
+    assert best_row(rows) is (None if epoch is None else rows[epoch - 1])
+
+
+def test_without_finetuning_the_best_epoch_is_one_of_the_warmup():
+    rows = history(make_plan(warmup_epochs=3, epochs=0), 3, 1, 2)
+    assert best_row(rows) is rows[1]
 
 
 @pytest.mark.parametrize(
@@ -40,16 +51,16 @@ def test_the_best_epoch_is_one_of_finetuning(losses, epoch):
     ],
 )
 def test_when_training_has_ended(losses, finished):
-    assert make_plan().finished(history(*losses)) is finished
+    assert make_plan().finished(history(make_plan(), *losses)) is finished
 
 
 def test_the_warmup_does_not_stop_early():
     plan = make_plan(warmup_epochs=5, epochs=0)
-    assert not plan.finished(history(1, 2, 3, 4))
-    assert plan.finished(history(1, 2, 3, 4, 5))
+    assert not plan.finished(history(plan, 1, 2, 3, 4))
+    assert plan.finished(history(plan, 1, 2, 3, 4, 5))
 
 
 def test_without_patience_all_epochs_are_done():
     plan = make_plan(patience=0)
-    assert not plan.finished(history(0, *[9] * 5))
-    assert plan.finished(history(0, *[9] * 6))
+    assert not plan.finished(history(plan, 0, *[9] * 5))
+    assert plan.finished(history(plan, 0, *[9] * 6))

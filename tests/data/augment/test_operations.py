@@ -42,7 +42,7 @@ class Noting:
 def applied(operation, photo, wanted):
     images = tf.cast(photo[np.newaxis], tf.float32)
     draws = Draws(draws_of(erase=0.0)[tf.newaxis])
-    return images, operation(images, wanted, draws)
+    return images, operation.apply(images, wanted, draws)
 
 
 def test_every_number_that_is_not_geometrys_has_an_operation(photo):
@@ -55,7 +55,7 @@ def test_every_number_that_is_not_geometrys_has_an_operation(photo):
     assert sorted(read) == sorted(FLOATS - OF_GEOMETRY)
 
 
-@pytest.mark.parametrize("operation", operations.OPERATIONS, ids=lambda o: o.__name__)
+@pytest.mark.parametrize("operation", operations.OPERATIONS, ids=lambda o: o.apply.__name__)
 def test_an_operation_does_something_only_if_it_is_asked_for(photo, operation):
     images, result = applied(operation, photo, ALL)
     assert np.abs(result - images).max() > 1
@@ -69,7 +69,8 @@ def darken_by_contrast(images, wanted, draws):
 
 
 def test_a_function_that_is_added_takes_effect_on_both_routes(photo, monkeypatch):
-    monkeypatch.setattr(operations, "OPERATIONS", [*operations.OPERATIONS, darken_by_contrast])
+    added = operations.Operation(darken_by_contrast, ("contrast",))
+    monkeypatch.setattr(operations, "OPERATIONS", [*operations.OPERATIONS, added])
     # What is compiled for the host is kept, and was compiled without it.
     monkeypatch.setattr(apply, "_compiled", functools.cache(apply._compiled.__wrapped__))
     augmentation = dataclasses.replace(UNCHANGED, brightness=0.5)
