@@ -34,7 +34,7 @@ NEIGHBOURS = {
     ("options", "system"): "what is wrong with a value is a RequestError",
     ("system", "options"): "the devices that are asked for are options too",
 }
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in sorted(rooms)}
 
 
 def module_name(path: Path) -> str:

@@ -76,7 +76,7 @@ def _read(path: str, name: str) -> comparison.Run:
         flags=spec.exactly(resolved).flat(),
         history=folder.read_table(HISTORY),
         timing=folder.read_table(TIMING),
-        scores=folder.read_json(SCORES) if folder.is_finished() else None,
+        scores=folder.read_json(SCORES) if folder.is_scored() else None,
     )
 
 

@@ -30,7 +30,7 @@ from flowers_tpu.runs.opening import (
 from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.runs.results import Trained, predict_test, score_splits
 from flowers_tpu.runs.spec import Spec
-from flowers_tpu.system import folders, terminal
+from flowers_tpu.system import files, folders, terminal
 from flowers_tpu.system.errors import RunError
 from flowers_tpu.system.folders import UnwritableError
 from flowers_tpu.system.signals import Signals
@@ -59,7 +59,9 @@ def train(given: Spec) -> None:
         feed = Feed(recipe, data.splits)
         feed.check_cache()
         plan = recipe.plan(data)
-        filled = goes_on and has_checkpoint(folder.file("checkpoints", "latest"))
+        filled = given.run.from_run or (
+            goes_on and has_checkpoint(folder.file("checkpoints", "latest"))
+        )
         state = (without_initial_weights(recipe) if filled else recipe).state(plan)
         if given.run.overwrite:
             folder.remove()
@@ -158,10 +160,7 @@ def show_if_finished(given: Spec) -> bool:
 
 
 def print_scores(folder: RunFolder) -> None:
-    """Prints the scores of a run."""
-    console.print_scores(
-        folder.read_json(SCORES),
-        folder.path,
-        predicted=folder.has(SUBMISSION),
-        drawn=folder.has(report.REPORT),
-    )
+    """Prints the scores in a folder of results."""
+    console.print_scores(folder.read_json(SCORES), folder.path, files.list_dir(folder.path))
+    if not folder.has(SUBMISSION) and folder.is_run():
+        terminal.say(f"scripts/predict.py --run_dir={folder.path} writes the submission.")

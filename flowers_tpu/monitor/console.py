@@ -157,29 +157,27 @@ def print_resumed(plan: Plan, state: TrainState) -> None:
         note(f"Continuing in epoch {epochs + 1}, after step {step:,}.")
 
 
-def print_scores(scores: dict[str, dict], folder: str, *, predicted: bool, drawn: bool) -> None:
-    """Prints the scores of a finished run, and where its files are.
+def print_scores(scores: dict[str, dict], folder: str, names: Sequence[str]) -> None:
+    """Prints the scores of a run, and where its results are.
 
     Args:
         scores: by split.
-        folder: of the run.
-        predicted: whether there is a submission.
-        drawn: whether there is a report.
+        folder: of the results.
+        names: of the files and folders in it.
     """
     say()
     say(f"{'':>8}{'photos':>9}{'loss':>9}{'accuracy':>10}{'top 5':>8}{'macro F1':>10}")
     for split, values in scores.items():
+        numbers = (values[name] for name in ("loss", "accuracy", "top5_accuracy", "macro_f1"))
+        shown = [math.nan if number is None else number for number in numbers]  # null in JSON
         say(
-            f"{split:>8}{values['examples']:>9,}{values['loss']:>9.4f}{values['accuracy']:>10.4f}"
-            f"{values['top5_accuracy']:>8.4f}{values['macro_f1']:>10.4f}"
+            f"{split:>8}{values['examples']:>9,}{shown[0]:>9.4f}{shown[1]:>10.4f}"
+            f"{shown[2]:>8.4f}{shown[3]:>10.4f}"
         )
-    say()
-    say(f"In {folder}: scores.json, history.csv, classification_report_*.csv, confusion_*.csv,")
-    submission = ", submission.csv" if predicted else ""
-    report = ", plots/, report.html" if drawn else ""
-    say(f"predictions_*.csv{submission}, checkpoints/best/{report}")
-    if not predicted:
-        say(f"scripts/predict.py --run_dir={folder} writes the submission.")
+    results = ("scores.json", "history.csv", "submission.csv", "plots", "report.html")
+    there = [name for name in results if name in names]
+    tables = "classification_report_*.csv, confusion_*.csv, predictions_*.csv"
+    say(f"\nIn {folder}: {', '.join(there)},\n{tables}")
 
 
 def _rates(plan: Plan, stage: str) -> str:

@@ -84,6 +84,8 @@ class RunFolder:
     def check_usable(self) -> None:
         """Raises RequestError if the folder holds something that is not a run."""
         folders.check_usable(self.path, "run_dir", folders.RUN)
+        if "://" in self.path:
+            files.without_pattern(self.path)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keeps other processes off the run; makes the folder. See `folders.locked`."""

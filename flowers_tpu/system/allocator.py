@@ -3,7 +3,7 @@
 By default glibc maps every block over 32 MiB anew and returns it when freed, and gives back the
 top of its heaps beyond 64 MiB. The kernel then clears each page again in each step: a batch of 16
 photos of 512 px is 50 MB of floats, and clearing took up to two thirds of the time of a small
-network's step (BUILD_NOTES.md, "Measured").
+network's step (docs/measurements.md).
 """
 
 import ctypes

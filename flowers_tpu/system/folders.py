@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, TextIO
 
 import tensorflow as tf
+from absl import logging
 
 from flowers_tpu.system import files
 from flowers_tpu.system.errors import RequestError
@@ -38,7 +39,7 @@ class Owner(NamedTuple):
     early: frozenset[str] = frozenset({LOCK})
 
 
-RUN = Owner("run", "config.json", frozenset({"flags.txt", "environment.json", LOCK}))
+RUN = Owner("run", "config.json", frozenset({"flags.txt", "environment.json", "data.json", LOCK}))
 EXPLORATION = Owner("exploration", "summary.json")
 RESULTS = Owner("folder of a run's results", "results.json")
 DATA_SET = Owner("data set of scripts/make_tfrecords.py", "conversion.json")
@@ -121,6 +122,10 @@ def locked(path: str, flag: str, *, wait: bool = False) -> Iterator[None]:
         RequestError: another process has it, or the folder cannot be made.
     """
     if "://" in path:
+        logging.warning(
+            "%s: nothing locks a folder there: see to it that no other process uses it meanwhile",
+            path,
+        )
         yield
         return
     lock = _take(path, flag, wait)

@@ -11,9 +11,10 @@ from flowers_tpu.system.errors import StoppedError
 from flowers_tpu.system.signals import Signals
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+ALL = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1]
 
 
-@SIGNALS
+@pytest.mark.parametrize("number", ALL)
 def test_a_signal_is_noted_and_raised_when_asked_for(number, capsys):
     with Signals() as signals:
         signals.check()
@@ -24,7 +25,7 @@ def test_a_signal_is_noted_and_raised_when_asked_for(number, capsys):
     assert caught.value.exit_code == 143
     message = capsys.readouterr().err
     assert message.startswith(f"\n{number.name}: ")
-    assert "a second signal exits at once" in message
+    assert "a second SIGTERM or Ctrl-C exits at once" in message
 
 
 def test_without_a_signal_nothing_is_raised():
@@ -35,7 +36,7 @@ def test_without_a_signal_nothing_is_raised():
 
 @pytest.mark.parametrize("error", [None, ValueError])
 def test_handlers_are_put_back(error):
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = ALL
     before = [signal.getsignal(number) for number in numbers]
     try:
         with Signals():
@@ -78,6 +79,33 @@ with Signals():
 """
     result = subprocess.run([sys.executable, "-c", code], timeout=20)
     assert result.returncode == 128 + number
+
+
+@pytest.mark.parametrize("warning", [signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize("warned_first", [True, False])
+def test_a_warning_is_not_one_of_two_signals(warning, warned_first, capsys):
+    """A scheduler warns, then ends it; or the connection goes after somebody pressed Ctrl-C."""
+    order = (warning, signal.SIGTERM) if warned_first else (signal.SIGTERM, warning)
+    with Signals() as signals:
+        for number in order:
+            signal.raise_signal(number)
+        assert signals.stop_requested, "and the process is still there"
+    assert capsys.readouterr().err.count("then saving") == 1
+
+
+def test_in_another_thread_it_goes_on_without_signals(capsys):
+    requested = []
+
+    def work():
+        with Signals() as signals:
+            signals.check()
+            requested.append(signals.stop_requested)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert requested == [False]
+    assert capsys.readouterr().out.count("not caught here") == 1
 
 
 def test_neither_threads_nor_files_are_left():

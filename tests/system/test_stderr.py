@@ -1,4 +1,8 @@
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -18,6 +22,7 @@ CHATTER = [
     STAMP + "TF-TRT Warning: Could not find TensorRT",
     "E0000 cuda_diagnostics.cc:1] failed call to cuInit: INTERNAL: UNKNOWN ERROR (303)",
     STAMP + "failed call to cuInit: CUDA_ERROR_NO_DEVICE: no CUDA-capable device is detected",
+    "W0000 root_dataset.cc:364] Optimization loop failed: CANCELLED: Operation was cancelled",
     "E0000 cuda_platform.cc:51] no NVIDIA GPU device is present: /dev/nvidia0 does not exist",
     STAMP + "Input of GeneratorDatasetOp::Dataset will not be optimized because the dataset does",
 ]
@@ -44,8 +49,36 @@ def test_chatter_is_dropped(capfd, line):
 def test_everything_else_passes_in_order(capfd):
     with stderr.without_chatter():
         write("\n".join(NEWS) + "\n\nno end of line")
-        assert capfd.readouterr().err == ""  # held back as long as it may be chatter
     assert capfd.readouterr().err == "\n".join(NEWS) + "\n\nno end of line"
+
+
+def test_it_passes_while_work_goes_on(capfd):
+    with stderr.without_chatter():
+        write("still starting\n")
+        seen, deadline = "", time.monotonic() + 10
+        while not seen and time.monotonic() < deadline:
+            seen = capfd.readouterr().err
+            time.sleep(0.01)
+    assert seen == "still starting\n"
+
+
+def test_the_last_words_before_an_abort_are_not_lost():
+    code = """
+import os
+from flowers_tpu.system import stderr
+with stderr.without_chatter():
+    os.write(2, b"oneDNN custom operations are on\\nlibtpu is held by another process\\n")
+    os.abort()
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == -signal.SIGABRT
+    assert result.stderr == "libtpu is held by another process\n"
+
+
+def test_python_itself_writes_to_the_terminal_as_ever(capfd):
+    with stderr.without_chatter():
+        print(CHATTER[0], file=sys.stderr)
+    assert capfd.readouterr().err == f"{CHATTER[0]}\n"
 
 
 def test_what_was_written_before_an_error_is_kept(capfd):

@@ -217,7 +217,9 @@ print("after")
         interrupt_at="loss=1",
     )
     assert code == 0
-    message = "SIGINT: finishing the running steps, then saving; a second signal exits at once"
+    message = (
+        "SIGINT: finishing the running steps, then saving; a second SIGTERM or Ctrl-C exits at once"
+    )
     assert [line for line in screen(text) if line] == [message, "after"]
 
 
@@ -252,3 +254,22 @@ def test_a_notebook_has_its_widgets_though_it_is_no_terminal(monkeypatch):
         assert isinstance(bar, Widgets) and not bar.disable
         bar.update(2)
         assert (bar.n, bar.total, bar.leave) == (2, 4, False)
+
+
+def test_somebody_who_stops_reading_does_not_end_the_work():
+    """As `head` does, whose end of the pipe is closed after some lines."""
+    code = """
+import sys, time
+from flowers_tpu.system import terminal
+for number in range(200):
+    terminal.say("x" * 1000)
+    terminal.note("y" * 1000)
+print("done", file=sys.stderr)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == "done\n"
+    assert process.wait(30) == 0
