@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from flowers_tpu.data.splits import Split
+from flowers_tpu.runs.data import Data, record_of
 from flowers_tpu.runs.folder import RunFolder
-from flowers_tpu.runs.recipe import Data, Recipe
+from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.runs.results import Trained, predict_test, score_splits
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system.devices import one_cpu_replica
@@ -25,6 +26,7 @@ HISTORY = pd.DataFrame(
         **{f"{of}top5_accuracy": [0.5, 0.75, 1.0, 1.0] for of in ("", "val_")},
         **{f"{of}macro_f1": [0.125, 0.375, 0.625, 0.5] for of in ("", "val_")},
         "skipped_steps": 0,
+        "kept": [False, True, True, False],
     }
 )
 
@@ -51,7 +53,9 @@ class _Pretended(Trained):
 
 def score(folder: RunFolder, data: Data) -> None:
     """Writes the scores, and their tables, of a model on training and validation photos."""
-    folder.write_json("scores.json", score_splits(_Pretended(folder, data, None, None), None))
+    folder.write_json(
+        "scores.json", score_splits(_Pretended(folder, folder, data, None, None), None)
+    )
 
 
 def write_run(path, data_dir, **flags) -> FinishedRun:
@@ -61,10 +65,10 @@ def write_run(path, data_dir, **flags) -> FinishedRun:
     recipe = Recipe.on(one_cpu_replica(), Spec.of(**values | flags))
     data, folder = recipe.load_data(), RunFolder(str(path))
     about = {"python": "3.11", "packages": {"numpy": "2", "absent": None}}
-    folder.begin(recipe.spec, recipe.resolved, about)
+    folder.begin(recipe.spec, recipe.resolved, about, record_of(data))
     folder.write_table("history.csv", HISTORY)
     timing = {"epoch": HISTORY["epoch"], "train_seconds": 45.0, "val_seconds": 15.0}
     folder.write_table("timing.csv", pd.DataFrame(timing))
-    predict_test(_Pretended(folder, data, None, None), None)
+    predict_test(_Pretended(folder, folder, data, None, None), None)
     score(folder, data)
     return FinishedRun(folder, recipe, data.splits)

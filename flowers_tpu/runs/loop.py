@@ -69,9 +69,9 @@ def fit(
                     saved_step = call.step
                     boundary.saved()
                     goodput.write()
-                watching.on_call(call)
                 if call.decision.stop == "signal":
                     raise_stopped()
+                watching.on_call(call)
                 if call.decision.stop:
                     return
 
@@ -82,9 +82,9 @@ def fit(
                     *(eval_steps, iter(val_batches), feed.eval_steps(val), plan.num_classes),
                     EvaluationBoundary(boundary.signals),
                 ):
-                    watching.on_validation(evaluated)
                     if evaluated.decision.stop:
                         break
+                    watching.on_validation(evaluated)
             if evaluated.decision.stop:
                 checkpoints.save_latest()
                 raise_stopped()
@@ -147,7 +147,9 @@ def stop_or_skip(
             logging.warning("%s; skipped", problem)
             continue
         what_is_saved = "The last checkpoint is sound"
-        if bad.step == saved_step and checkpoints.has_latest():
+        if not checkpoints.has_latest():
+            what_is_saved = "Nothing is saved yet"
+        elif bad.step == saved_step:
             what_is_saved = (
                 f"The checkpoint of step {saved_step}, whose first step this was, is removed; the "
                 "one before it is sound"

@@ -57,20 +57,22 @@ def without_chatter() -> Iterator[None]:
     Python's own `sys.stderr` goes to the terminal as ever: bars move, and lines keep their order.
     """
     sys.stderr.flush()
-    terminal, own = os.dup(2), sys.stderr
+    terminal = os.dup(2)
     passing_on = subprocess.Popen(
         [sys.executable, "-ESs", "-c", _FILTER, _CHATTER.pattern.decode()],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )
+    own = contextlib.nullcontext()
+    if _writes_to_descriptor_2(sys.stderr):
+        file = os.fdopen(terminal, "w", buffering=1, errors="backslashreplace", closefd=False)
+        own = contextlib.redirect_stderr(file)
     os.dup2(passing_on.stdin.fileno(), 2)
-    if _writes_to_descriptor_2(own):
-        sys.stderr = os.fdopen(terminal, "w", buffering=1, errors="backslashreplace", closefd=False)
     try:
-        yield
+        with own:
+            yield
     finally:
         sys.stderr.flush()
-        sys.stderr = own
         os.dup2(terminal, 2)
         os.close(terminal)
         passing_on.stdin.close()

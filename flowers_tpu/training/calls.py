@@ -123,7 +123,7 @@ def train_epoch(
             outcomes, norms, finite = train_steps(iterator, tf.constant(count, tf.int32))
             outcomes, norms, finite = outcomes.numpy(), norms.numpy(), finite.numpy()
         bad = [
-            BadStep(step + n, float(plan.rates[step + n]), float(norms[n]))
+            BadStep(step + int(n), float(plan.rates[step + n]), float(norms[n]))
             for n in np.flatnonzero(~finite)
         ]
         if bad and not plan.objective.skips_bad_steps:

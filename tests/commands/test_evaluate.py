@@ -8,8 +8,9 @@ from flowers_tpu.commands import evaluate, train
 from flowers_tpu.runs import report
 from flowers_tpu.runs.folder import RunFolder
 from flowers_tpu.runs.opening import open_trained
+from flowers_tpu.runs.options import ResultsOptions
 from flowers_tpu.runs.spec import Spec
-from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.errors import RequestError, RunError
 from tests import finished_runs
 from tests.photos import write_data_set
 from tests.stopping import train_until
@@ -34,7 +35,7 @@ def test_a_run_that_is_not_trained_is_refused(run, epochs):
     """With scores, scripts/train.py would take it for finished."""
     keep_epochs(run.folder, epochs)
     with pytest.raises(RequestError, match=rf"\({epochs} of at most 4 epochs .*scripts/train.py"):
-        evaluate.evaluate(run.recipe.spec)
+        evaluate.evaluate(run.recipe.spec, ResultsOptions())
     assert not run.folder.has("scores.json")
 
 
@@ -49,10 +50,16 @@ def test_a_run_that_stopped_early_is_trained(tmp_path, epochs_done, patience, is
         epochs=9,
         early_stopping_patience=patience,
     )
+    os.remove(run.folder.file("scores.json"))
     keep_epochs(run.folder, epochs_done)
-    refusal = "no best checkpoint" if is_trained else f"{epochs_done} of at most 10 epochs"
-    with pytest.raises(RequestError, match=refusal):
-        open_trained(run.folder, run.recipe.spec, ("val",), must_have_ended=True)
+    error, message = RequestError, f"{epochs_done} of at most 10 epochs"
+    if is_trained:  # and its weights are looked for
+        error, message = RunError, "ckpt-3: is not there, but the history says that epoch 3"
+    with pytest.raises(error, match=message):
+        open_trained(
+            *(run.folder, run.folder, run.recipe.spec, ResultsOptions(), ("val",)),
+            must_have_ended=True,
+        )
 
 
 @pytest.mark.parametrize(
@@ -61,7 +68,7 @@ def test_a_run_that_stopped_early_is_trained(tmp_path, epochs_done, patience, is
 )
 def test_what_the_weights_depend_on_cannot_be_another(run, flags, refused):
     with pytest.raises(RequestError, match=f"{refused} cannot differ from that of the run"):
-        evaluate.evaluate(run.recipe.spec.changed(**flags))
+        evaluate.evaluate(run.recipe.spec.changed(**flags), ResultsOptions())
 
 
 def test_a_refused_run_is_continued_then_scored_with_other_photos(tmp_path, monkeypatch):
@@ -86,7 +93,7 @@ def test_a_refused_run_is_continued_then_scored_with_other_photos(tmp_path, monk
     # A poll before and one after each of 3 steps, then of 2 batches of validation, then of a step.
     train_until(monkeypatch, spec, 4 + 3 + 2)
     with pytest.raises(RequestError, match="1 of at most 2 epochs are done"):
-        evaluate.evaluate(spec)
+        evaluate.evaluate(spec, ResultsOptions())
     train.train(spec)
     folder = RunFolder(spec.run.run_dir)
     assert folder.read_json("scores.json")["val"]["examples"] == 10
@@ -97,6 +104,7 @@ def test_a_refused_run_is_continued_then_scored_with_other_photos(tmp_path, monk
     folder.write_json("config.json", saved)
     reported = []
     monkeypatch.setattr(report, "report", lambda recipe, *_: reported.append(recipe.spec))
-    evaluate.evaluate(spec.changed(data_dir=str(others), weights="imagenet"))
+    given = spec.changed(data_dir=str(others), weights="imagenet")
+    evaluate.evaluate(given, ResultsOptions())
     assert folder.read_json("scores.json")["val"]["examples"] == 7
     assert [(s.data.data_dir, s.model.weights) for s in reported] == [(str(others), "imagenet")]

@@ -86,13 +86,41 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("Train", "Validation", "Test"),
+        ("training", "validation", "testing"),
+        ("TRAIN", "valid", "eval"),
+        ("train", "dev", "TEST"),
+    ],
+)
+def test_splits_by_their_usual_names(tmp_path, train, val, test):
+    put(
+        tmp_path, f"{train}/rose/1.jpg", f"{train}/lily/2.jpg", f"{val}/rose/3.jpg", f"{test}/4.jpg"
+    )
+    assert listed(tmp_path) == {
+        f"{train}/rose/1.jpg": ("rose", "train"),
+        f"{train}/lily/2.jpg": ("lily", "train"),
+        f"{val}/rose/3.jpg": ("rose", "val"),
+        f"{test}/4.jpg": (None, "test"),
+    }
+
+
+def test_test_photos_beside_classes_by_their_usual_names(tmp_path):
+    put(tmp_path, "rose/1.jpg", "lily/2.jpg", "Testing/3.jpg")
+    assert listed(tmp_path)["Testing/3.jpg"] == (None, "test")
+
+
+@pytest.mark.parametrize(
     ("names", "message"),
     [
         (["1.jpg", "rose/2.jpg"], r"1 photos are in no folder of a class \(such as 1.jpg\)"),
         (["train/1.jpg", "train/rose/2.jpg"], "such as train/1.jpg"),
         (["train/rose/1.jpg", "rose/2.jpg"], "holds train and also rose"),
         (["val/rose/1.jpg"], "holds val but no train"),
-        (["train/rose/1.jpg", "validation/rose/2.jpg"], "and also validation"),
+        (["train/rose/1.jpg", "training/rose/2.jpg"], "train and training name one and the same"),
+        (["flowers/rose/1.jpg", "flowers/lily/2.jpg"], "did you mean --photos=.*/flowers"),
+        (["a/b/rose/1.jpg", "a/b/lily/2.jpg"], "'a', but it holds folders itself .such as a/b/"),
     ],
 )
 def test_folders_that_are_not_clear_are_refused(tmp_path, names, message):
@@ -132,8 +160,8 @@ def test_a_csv(tmp_path):
         ("path\n1.jpg\n", "no column label; expected path,label"),
         ("a,b\n1,2\n", "no column label and no column path"),
         (
-            "path,label,split\n1.jpg,a,\n2.jpg,a,validation\n",
-            "row 2 .*'validation', expected train",
+            "path,label,split\n1.jpg,a,\n2.jpg,a,holdout\n",
+            "row 2 .*'holdout', expected train",
         ),
         ("path,label,split\n1.jpg,,train\n", "row 1 .*a photo for train without a label"),
         ("path,label\n1.jpg,a\n./1.jpg,b\n", "row 2 .*./1.jpg stands in row 1 already"),

@@ -14,18 +14,14 @@ def write_sample(folder, *lines):
     return path
 
 
-def test_a_data_set_without_a_sample_is_fine(tmp_path):
-    submission.check_ids(str(tmp_path), IDS)
-
-
 def test_ids_may_come_in_any_order(tmp_path):
-    write_sample(tmp_path, "id,label", "a1b2,0", "NA,0", "00123,0")
-    submission.check_ids(str(tmp_path), IDS)
+    path = write_sample(tmp_path, "id,label", "a1b2,0", "NA,0", "00123,0")
+    submission.check_ids(str(path), IDS)
 
 
 def test_ids_of_digits_keep_their_zeros(tmp_path):
-    write_sample(tmp_path, "id,label", "00123,0", "00456,0")
-    submission.check_ids(str(tmp_path), np.array(["00456", "00123"]))
+    path = write_sample(tmp_path, "id,label", "00123,0", "00456,0")
+    submission.check_ids(str(path), np.array(["00456", "00123"]))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +38,7 @@ def test_ids_of_digits_keep_their_zeros(tmp_path):
 def test_other_ids_are_refused(tmp_path, listed, expected):
     path = write_sample(tmp_path, "id,label", *(f"{example_id},0" for example_id in listed))
     with pytest.raises(RequestError) as caught:
-        submission.check_ids(str(tmp_path), IDS)
+        submission.check_ids(str(path), IDS)
     for part in (str(path), *expected):
         assert part in str(caught.value)
 
@@ -50,14 +46,14 @@ def test_other_ids_are_refused(tmp_path, listed, expected):
 def test_a_sample_without_ids_is_refused(tmp_path):
     path = write_sample(tmp_path, "name,label", "a1b2,0")
     with pytest.raises(RequestError, match=r"no column `id`.*\['name', 'label'\]") as caught:
-        submission.check_ids(str(tmp_path), IDS)
+        submission.check_ids(str(path), IDS)
     assert str(path) in str(caught.value)
 
 
 def test_an_empty_sample_is_refused(tmp_path):
     path = write_sample(tmp_path)
     with pytest.raises(RequestError) as caught:
-        submission.check_ids(str(tmp_path), IDS)
+        submission.check_ids(str(path), IDS)
     assert str(path) in str(caught.value)
 
 

@@ -56,14 +56,21 @@ def test_nothing_is_printed_at_low_verbosity(capsys, verbosity):
 
 def test_scores_come_with_the_files_there_are(capsys):
     scores = {"val": {"examples": 1234, **SCORES}}
-    console.print_scores(scores, "runs/mine", predicted=False, drawn=False)
+    console.print_scores(scores, "runs/mine", ["checkpoints", "history.csv", "scores.json"])
     out = capsys.readouterr().out
     assert out.splitlines()[2].split() == ["val", "1,234", "0.5000", "0.2500", "0.7500", "0.1250"]
-    assert "submission.csv" not in out and "report.html" not in out
-    assert "scripts/predict.py --run_dir=runs/mine writes the submission" in out
-    console.print_scores(scores, "runs/mine", predicted=True, drawn=True)
+    assert "In runs/mine: scores.json, history.csv,\n" in out
+    assert "submission.csv" not in out and "report.html" not in out and "plots" not in out
+    there = ["history.csv", "plots", "report.html", "scores.json", "submission.csv"]
+    console.print_scores(scores, "runs/mine", there)
     out = capsys.readouterr().out
-    assert "submission.csv" in out and "report.html" in out and "predict.py" not in out
+    assert "In runs/mine: scores.json, history.csv, submission.csv, plots, report.html,\n" in out
+
+
+def test_a_score_that_json_has_no_word_for_is_printed_as_nan(capsys):
+    scores = {"val": {"examples": 9, **SCORES, "loss": None}}
+    console.print_scores(scores, "runs/mine", [])
+    assert capsys.readouterr().out.splitlines()[2].split()[:4] == ["val", "9", "nan", "0.2500"]
 
 
 # Bars

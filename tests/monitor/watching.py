@@ -15,7 +15,7 @@ from flowers_tpu.training.steps import Objective
 
 
 def call(step, steps=1, loss=1.0, images_per_second=64.0) -> Call:
-    return Call(step, steps, 0.25, loss, 2.0, images_per_second, (), Decision(steps))
+    return Call(step, steps, 0.25, loss, 2.0, images_per_second, 1.0, False, (), Decision(steps))
 
 
 def eval_call(steps=1) -> EvalCall:
@@ -34,6 +34,7 @@ def row(epoch, loss=0.5, val_loss=0.5):
         "val_loss": val_loss,
         "val_accuracy": 0.125 * epoch,
         "skipped_steps": 0,
+        "kept": False,
     }
 
 

@@ -4,7 +4,6 @@ import types
 
 import pytest
 
-from flowers_tpu.runs import boundary
 from flowers_tpu.runs.boundary import EvaluationBoundary, TrainingBoundary
 from flowers_tpu.runs.options import RunOptions
 from flowers_tpu.training.calls import Decision
@@ -15,17 +14,24 @@ pytestmark = pytest.mark.core
 NEVER = {"checkpoint_every_minutes": 0.0}
 
 
+class Clock:
+    """Moves only when it is told to."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
 @pytest.fixture
-def clock(monkeypatch):
-    clock = types.SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(boundary, "time", types.SimpleNamespace(monotonic=lambda: clock.now))
-    return clock
+def clock():
+    return Clock()
 
 
-def make(*, stop=False, **options):
+def make(clock, *, stop=False, **options):
     signals = types.SimpleNamespace(stop_requested=stop)
-    # The default of `saved_at` was bound to the real clock.
-    return TrainingBoundary(signals, RunOptions(**options), saved_at=boundary.time.monotonic())
+    return TrainingBoundary(signals, RunOptions(**options), began_at=clock(), clock=clock)
 
 
 def ends_of_calls(made, epoch_end, pacer):
@@ -52,24 +58,24 @@ def ends_of_calls(made, epoch_end, pacer):
     ],
 )
 def test_calls_end_at_epochs_saves_and_profiled_steps(clock, options, ends):
-    assert ends_of_calls(make(**NEVER | options), 5, Pacer(fixed=4)) == ends
+    assert ends_of_calls(make(clock, **NEVER | options), 5, Pacer(fixed=4)) == ends
 
 
 def test_the_pace_is_the_pacers(clock):
-    decide = make(**NEVER).decide
+    decide = make(clock, **NEVER).decide
     assert decide(0, 100, Pacer()).steps == 1, "nothing is known yet"
     assert decide(0, 100, Pacer(fixed=7)).steps == 7
     assert decide(98, 100, Pacer(fixed=7)).steps == 2
 
 
 def test_it_is_saved_every_so_many_steps_but_not_at_the_end_of_an_epoch(clock):
-    decide = make(**NEVER | {"checkpoint_every_steps": 5}).decide
+    decide = make(clock, **NEVER | {"checkpoint_every_steps": 5}).decide
     saves = [step for step in range(1, 21) if decide(step, 20, Pacer()).save]
     assert saves == [5, 10, 15], "an epoch's end is saved with its validation"
 
 
 def test_it_is_saved_once_so_much_time_has_passed(clock):
-    made = make(checkpoint_every_minutes=2.0)
+    made = make(clock, checkpoint_every_minutes=2.0)
     saves = []
     for step in range(1, 10):
         clock.now += 50
@@ -80,7 +86,7 @@ def test_it_is_saved_once_so_much_time_has_passed(clock):
 
 
 def test_a_save_that_is_due_stays_due_until_it_is_done(clock):
-    made = make(checkpoint_every_minutes=2.0)
+    made = make(clock, checkpoint_every_minutes=2.0)
     clock.now += 120
     assert made.decide(1, 100, Pacer()).save
     assert made.decide(2, 100, Pacer()).save
@@ -90,16 +96,16 @@ def test_a_save_that_is_due_stays_due_until_it_is_done(clock):
 
 
 def test_without_intervals_nothing_is_saved_within_an_epoch(clock):
-    made = make(**NEVER)
+    made = make(clock, **NEVER)
     clock.now += 1e6
     assert not any(made.decide(step, 100, Pacer()).save for step in range(100))
 
 
 @pytest.mark.parametrize("step", [1, 99, 100])
 def test_a_signal_saves_and_stops_wherever_it_comes(clock, step):
-    decision = make(stop=True, **NEVER).decide(step, 100, Pacer())
-    assert decision == Decision(1, save=True, stop=True)
-    assert not make(**NEVER).decide(step, 100, Pacer()).stop
+    decision = make(clock, stop=True, **NEVER).decide(step, 100, Pacer())
+    assert decision == Decision(1, save=True, stop="signal")
+    assert not make(clock, **NEVER).decide(step, 100, Pacer()).stop
 
 
 def test_only_a_signal_ends_an_evaluation_early():
@@ -108,4 +114,4 @@ def test_only_a_signal_ends_an_evaluation_early():
     assert evaluation.decide(0, 9, Pacer(fixed=4)) == Decision(4)
     assert evaluation.decide(8, 9, Pacer(fixed=4)) == Decision(1)
     signals.stop_requested = True
-    assert evaluation.decide(4, 9, Pacer(fixed=4)) == Decision(4, save=True, stop=True)
+    assert evaluation.decide(4, 9, Pacer(fixed=4)) == Decision(4, save=True, stop="signal")

@@ -18,23 +18,31 @@ CPU = Facts("CPU")
 def begin(path, spec=None):
     run = RunFolder(str(path))
     spec = spec or Spec.of()
-    run.begin(spec, resolve(spec, CPU), {"python": "3.11"})
+    run.begin(spec, resolve(spec, CPU), {"python": "3.11"}, {"class_names": ["a", "b"]})
     return run
 
 
 # Who may use it
 
 
+def opened_run(path):
+    """The run in a folder, whose results go there too."""
+    return folder.results_folder(path, "")
+
+
 def test_a_run_in_use_is_refused(tmp_path):
-    begin(tmp_path / "run")
-    for open_ in (folder.opened, folder.opened_run):
-        with folder.opened(str(tmp_path / "run")) as run:
-            assert run.is_run() and not run.is_finished()
+    path = str(tmp_path / "run")
+    begin(path)
+    for open_ in (folder.opened, opened_run):
+        with folder.opened(path) as run:
+            assert run.is_run() and not run.is_scored()
             in_use = f"--run_dir=.*run: is in use by process {os.getpid()} on .* since 20"
-            with pytest.raises(RequestError, match=in_use), open_(str(tmp_path / "run")):
+            with pytest.raises(RequestError, match=in_use), open_(path):
                 pass
-        with open_(str(tmp_path / "run")) as run:  # a lock that was given back is not in the way
-            assert run.is_run()
+            with folder.results_folder(path, str(tmp_path / "results")) as (run, output):
+                assert (run.path, output.path) == (path, str(tmp_path / "results"))
+        with open_(path):  # a lock that was given back is not in the way
+            pass
 
 
 def test_a_new_run_that_fails_leaves_nothing(tmp_path):
@@ -54,7 +62,7 @@ def test_what_is_no_run_is_refused(tmp_path):
             pass
         with (
             pytest.raises(RequestError, match=r"no run there .*config\.json"),
-            folder.opened_run(str(tmp_path / path)),
+            opened_run(str(tmp_path / path)),
         ):
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -107,6 +115,8 @@ def resolved(batch, precision="float32"):
             ("--precision was auto, is bfloat16",),
         ),
         ({"augment_on": "host"}, resolved(16), ()),
+        # Where the data lie: that they are the same is told by their fingerprints.
+        ({"data_dir": "moved", "classes": "moved.txt"}, resolved(16), ()),
     ],
 )
 def test_which_flags_may_change(tmp_path, changes, now, refused):
@@ -121,6 +131,14 @@ def test_which_flags_may_change(tmp_path, changes, now, refused):
         run.check_same_flags(spec, now)
 
 
+def test_without_fingerprints_data_in_another_place_are_refused(tmp_path):
+    """As of a run of version 0.1, of which nothing tells its data but their place."""
+    run = begin(tmp_path / "run")
+    os.remove(run.file("data.json"))
+    with pytest.raises(RequestError, match="--data_dir was example, is moved"):
+        run.check_same_flags(Spec.of(data_dir="moved"), resolved(16))
+
+
 # What is in it
 
 
@@ -129,6 +147,7 @@ def test_a_new_run_says_what_it_is(tmp_path):
     run = begin(tmp_path / "run", spec)
     assert run.read_specs() == (spec, Resolved(16, "float32", "host"))
     assert run.read_json("environment.json") == {"python": "3.11"}
+    assert run.read_json("data.json") == {"class_names": ["a", "b"]}
     flags = (tmp_path / "run" / "flags.txt").read_text().splitlines()
     expected = {"--seed=3", "--noreport", "--global_batch_size=16", "--precision=float32"}
     assert expected <= set(flags) and "--augment_on=host" in flags
@@ -147,7 +166,7 @@ def test_a_folder_without_config_json_is_no_run_yet(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "write_atomically", write)
     begin(tmp_path / "run")
-    assert written == ["flags.txt", "environment.json", "config.json"]
+    assert written == ["environment.json", "data.json", "flags.txt", "config.json"]
 
 
 def test_flags_of_another_version_are_named(tmp_path):
@@ -177,7 +196,7 @@ def test_what_makes_it_a_run_is_removed_last(tmp_path, monkeypatch):
     removed = []
     monkeypatch.setattr(tf.io.gfile, "remove", lambda path: removed.append(path))
     run.remove()
-    assert len(removed) == 4 and removed[-1] == run.file("config.json")
+    assert len(removed) == 5 and removed[-1] == run.file("config.json")
 
 
 def test_tables_come_back_as_they_were(tmp_path):

@@ -119,7 +119,14 @@ def test_class_names(tmp_path):
     with pytest.raises(RequestError, match=r"train.*label 2, expected 0 to 1"):
         recipe.changed(classes=str(tmp_path / "two.txt")).load_data()
     (tmp_path / "classes.txt").unlink()
-    names = recipe.load_data().class_names
+    with pytest.raises(RequestError, match="no classes.txt, and its labels are 0 to 2, not the"):
+        recipe.load_data()
+
+
+def test_the_competition_s_photos_need_no_names(tmp_path):
+    write_data_set(tmp_path, train=500, num_classes=104, size=8)
+    (tmp_path / "classes.txt").unlink()
+    names = recipe_on(1, Spec.of(data_dir=str(tmp_path), image_size=8)).load_data().class_names
     assert len(names) == 104 and names[0] == "pink primrose"
 
 

@@ -34,7 +34,7 @@ def finished(data, tmp_path_factory):
     """A run with its report, its recipe, and its splits."""
     written = finished_runs.write_run(tmp_path_factory.mktemp("runs") / "my run", data, seed=5)
     run, recipe, splits = written
-    report.write_report(recipe, run, splits, NEVER)
+    report.write_report(recipe, run, run, splits, NEVER)
     return written
 
 
@@ -94,7 +94,7 @@ def test_names_are_text_and_not_markup(finished):
 
 def test_the_numbers_are_those_of_the_run(finished):
     run, recipe, splits = finished
-    page = report.make_page(recipe, run, splits)
+    page = report.make_page(recipe, run, run, splits)
     predicted = pd.read_csv(run.file("predictions_val.csv"))["predicted_label"]
     labels = splits["val"].labels
     f1 = metrics.f1_score(labels, predicted, average="macro")
@@ -118,7 +118,7 @@ def test_the_numbers_are_those_of_the_run(finished):
 def test_each_photo_stands_under_its_own_title(finished):
     """A photo is as bright as its class is; see `write_data_set`."""
     run, recipe, splits = finished
-    page = report.make_page(recipe, run, splits)
+    page = report.make_page(recipe, run, run, splits)
     names = {"nan": 0, "<i>rose</i> & $co": 1, "lily": 2}
     (sheet,) = [p for p in page.pictures if p.name == "predictions_val_highest_loss"]
     figure = sheet.draw()
@@ -144,7 +144,7 @@ def test_images_beside_the_page_are_the_same_ones(finished, tmp_path):
     copy = RunFolder(str(tmp_path / "my run"))
     labeled = {name: splits[name] for name in ("train", "val")}
     beside = recipe.changed(report_images="files")
-    report.write_report(beside, copy, labeled, NEVER)
+    report.write_report(beside, copy, copy, labeled, NEVER)
     shown = {name for name in PICTURES if "_test_" not in name}
     assert sorted(sources(read(copy))) == sorted(f"plots/{name}.png" for name in shown)
     assert set(os.listdir(copy.file("plots"))) == {f"{name}.png" for name in shown}
@@ -158,20 +158,20 @@ def test_images_beside_the_page_are_the_same_ones(finished, tmp_path):
 def test_what_is_lacking_is_read(other, monkeypatch):
     run, recipe, splits = other
     given = {}
-    monkeypatch.setattr(report, "write_report", lambda c, r, splits, s: given.update(splits))
-    report.report(recipe, run, {"val": splits["val"]}, NEVER)
+    monkeypatch.setattr(report, "write_report", lambda c, r, o, splits, s: given.update(splits))
+    report.report(recipe, run, run, {"val": splits["val"]}, NEVER)
     assert given.keys() == {"train", "val", "test"}
     assert list(given["test"].ids) == list(splits["test"].ids)
 
-    def load_all_but_test(recipe, names):
+    def load_all_but_test(recipe, names, trained_names):
         if names == ("test",):
             raise RequestError("test: no such folder")
-        return original(recipe, names)
+        return original(recipe, names, trained_names)
 
     original = Recipe.load_data
     monkeypatch.setattr(Recipe, "load_data", load_all_but_test)
     given.clear()
-    report.report(recipe, run, {}, NEVER)
+    report.report(recipe, run, run, {}, NEVER)
     assert given.keys() == {"train", "val"}
 
 
@@ -180,7 +180,7 @@ def test_a_report_that_cannot_be_drawn_is_a_warning(other, caplog, monkeypatch):
     monkeypatch.setattr(report_sections, "training", lambda history: 1 / 0)
     Path(run.file("report.html")).write_text("of scores before these")
     before = {name: read(run, name) for name in ("scores.json", "submission.csv")}
-    report.report(recipe, run, splits, NEVER)
+    report.report(recipe, run, run, splits, NEVER)
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert f"report of {run.path}" in message and "ZeroDivisionError" in message
     assert "the same command tries again" in message
@@ -191,7 +191,7 @@ def test_a_report_that_cannot_be_drawn_is_a_warning(other, caplog, monkeypatch):
 def test_a_stop_leaves_no_half_report(other):
     run, recipe, splits = other
     with pytest.raises(StoppedError):
-        report.report(recipe, run, splits, StopAt(2))
+        report.report(recipe, run, run, splits, StopAt(2))
     assert not run.has("report.html") and len(os.listdir(run.file("plots"))) == 2
 
 
@@ -211,7 +211,7 @@ def test_a_finished_run_gets_the_report_it_lacks(other, monkeypatch, capsys):
 
 def test_no_report_if_none_is_asked_for(other):
     run, recipe, splits = other
-    report.report(recipe.changed(report=False), run, splits, NEVER)
+    report.report(recipe.changed(report=False), run, run, splits, NEVER)
     assert not run.has("plots") and not run.has("report.html")
 
 
@@ -225,11 +225,11 @@ def write_old(run, *names):
 def test_without_a_report_none_of_earlier_scores_stays(other):
     run, recipe, splits = other
     write_old(run, "report.html", "plots/loss.png", "plots/confusion_val_3.png", "plots/mine.png")
-    report.report(recipe.changed(report=False), run, splits, NEVER)
+    report.report(recipe.changed(report=False), run, run, splits, NEVER)
     assert not run.has("report.html") and os.listdir(run.file("plots")) == ["mine.png"]
     os.remove(run.file("plots", "mine.png"))
     write_old(run, "plots/loss.png")
-    report.report(recipe.changed(report=False), run, splits, NEVER)
+    report.report(recipe.changed(report=False), run, run, splits, NEVER)
     assert not run.has("plots")
 
 
@@ -244,7 +244,7 @@ def test_what_is_not_drawn_any_more_goes(other, monkeypatch):
         return dataclasses.replace(page, sections=(training,))
 
     monkeypatch.setattr(report, "make_page", page_of_curves)
-    report.report(recipe, run, splits, NEVER)
+    report.report(recipe, run, run, splits, NEVER)
     curves = {"loss.png", "accuracy.png", "macro_f1.png", "learning_rate.png"}
     assert set(os.listdir(run.file("plots"))) == {*curves, "mine.png"}
 
@@ -264,7 +264,7 @@ def test_other_data_that_were_scored_are_named(other, data, tmp_path):
     elsewhere = recipe.changed(data_dir=str(others))
     scored = elsewhere.load_data()
     finished_runs.score(run, scored)
-    page = report.make_page(elsewhere, run, scored.splits)
+    page = report.make_page(elsewhere, run, run, scored.splits)
     assert f"3 classes of {others}, trained on {data}." in page.summary
     sections = {section.title: section for section in page.sections}
     assert sections["Scores"].tables[0].rows["examples"].tolist() == [10, 12]
@@ -278,7 +278,7 @@ def test_predictions_of_other_test_photos_are_not_shown(other):
     run, recipe, splits = other
     table = run.read_table("predictions_test.csv")
     run.write_table("predictions_test.csv", table.assign(id="other-" + table["id"]))
-    page = report.make_page(recipe, run, splits)
+    page = report.make_page(recipe, run, run, splits)
     assert not [picture for picture in page.pictures if "_test_" in picture.name]
 
 
@@ -288,7 +288,7 @@ def test_a_class_that_nobody_saw_has_a_row_without_scores(other):
     scores = ["precision", "recall", "f1-score"]
     table.loc[table["class"] == "lily", [*scores, "support"]] = [float("nan")] * 3 + [0]
     run.write_table("classification_report_val.csv", table)
-    page = report.make_page(recipe, run, splits)
+    page = report.make_page(recipe, run, run, splits)
     (classes,) = [section for section in page.sections if section.title == "Classes"]
     rows = classes.tables[0].rows
     assert rows["class"].tolist() == ["nan", "<i>rose</i> & $co", "lily"]

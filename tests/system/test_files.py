@@ -39,9 +39,9 @@ def test_the_old_file_stays_until_the_new_one_is_complete(path, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "raised"),
     [
-        (tf.errors.ResourceExhaustedError(None, None, "disk full"), RunError),
-        (OSError("disk full"), RunError),
-        (KeyboardInterrupt("disk full"), KeyboardInterrupt),
+        (tf.errors.ResourceExhaustedError(None, None, "No space left on device"), RunError),
+        (OSError("No space left on device"), RunError),
+        (KeyboardInterrupt("No space left on device"), KeyboardInterrupt),
     ],
 )
 @pytest.mark.parametrize("stage", ["write", "rename"])
@@ -60,7 +60,7 @@ def test_a_write_that_fails_leaves_the_old_file(path, monkeypatch, exists, error
         monkeypatch.setattr(tf.io.gfile.GFile, "write", write_half)
     else:
         monkeypatch.setattr(tf.io.gfile, "rename", fail)
-    with pytest.raises(raised, match="disk full") as caught:
+    with pytest.raises(raised, match="No space left on device") as caught:
         files.write_atomically(str(path), "new content")
     assert raised is not RunError or str(path) in str(caught.value)
     assert [(p, p.read_text()) for p in path.parent.iterdir()] == [(path, "old")] * exists

@@ -5,11 +5,12 @@ makes no difference. And no draw depends on which others there are: a new augmen
 results of all recipes that do not use it as they were.
 """
 
-import dataclasses
 import zlib
+from typing import ClassVar
 
 import tensorflow as tf
 
+from flowers_tpu.data.augment.columns import Columns
 from flowers_tpu.data.augment.operations import OPERATIONS
 
 # The names of the draws, each uniform in [0, 1): those that say where the pixels come from, then
@@ -25,23 +26,10 @@ NUM_DRAWS = len(NAMES)
 _BLOCK = 1024
 
 
-@dataclasses.dataclass(frozen=True)
-class Draws:
-    """The draws of a batch, by name.
+class Draws(Columns):
+    """The draws of a batch, by name: `table` is `[batch, NUM_DRAWS]`."""
 
-    Attributes:
-        table: `[batch, NUM_DRAWS]` float32 in [0, 1).
-    """
-
-    table: tf.Tensor
-
-    def of(self, name: str) -> tf.Tensor:
-        """Returns a draw of each example, `[batch]`."""
-        return self.table[:, NAMES.index(name)]
-
-    def between(self, name: str, lower: float, upper: float) -> tf.Tensor:
-        """Returns a draw of each example, uniform between two numbers, `[batch]`."""
-        return lower + self.of(name) * (upper - lower)
+    names: ClassVar[tuple[str, ...]] = NAMES
 
 
 def draws_from(seed: int, first: tf.Tensor) -> tf.data.Dataset:

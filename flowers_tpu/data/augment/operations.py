@@ -3,19 +3,15 @@
 To add one: a field of `Augmentation`, and a function here.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from flowers_tpu.data.augment import colour
+from flowers_tpu.data.augment.columns import Columns
 from flowers_tpu.data.augment.options import Augmentation
-
-if TYPE_CHECKING:
-    from flowers_tpu.data.augment.draws import Draws
 
 
 class Operation(NamedTuple):
@@ -27,7 +23,7 @@ class Operation(NamedTuple):
         draws: names of the draws that it takes.
     """
 
-    apply: Callable[[tf.Tensor, Augmentation, Draws], tf.Tensor]
+    apply: Callable[[tf.Tensor, Augmentation, Columns], tf.Tensor]
     draws: tuple[str, ...]
 
 
@@ -50,7 +46,7 @@ _ERASE_RATIO = (0.3, 1 / 0.3)
 
 
 @_operation("brightness")
-def brightness(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
+def brightness(images: tf.Tensor, wanted: Augmentation, draws: Columns) -> tf.Tensor:
     """Adds or takes away brightness."""
     most = wanted.brightness
     if not most:
@@ -59,7 +55,7 @@ def brightness(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tens
 
 
 @_operation("contrast")
-def contrast(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
+def contrast(images: tf.Tensor, wanted: Augmentation, draws: Columns) -> tf.Tensor:
     """Scales the distance of the pixels from their mean."""
     most = wanted.contrast
     if not most:
@@ -68,7 +64,7 @@ def contrast(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor
 
 
 @_operation("saturation")
-def saturation(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
+def saturation(images: tf.Tensor, wanted: Augmentation, draws: Columns) -> tf.Tensor:
     """Scales the colours' saturation."""
     lower, upper = wanted.saturation_lower, wanted.saturation_upper
     if lower == upper == 1:
@@ -77,7 +73,7 @@ def saturation(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tens
 
 
 @_operation("hue")
-def hue(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
+def hue(images: tf.Tensor, wanted: Augmentation, draws: Columns) -> tf.Tensor:
     """Turns the colours' hue."""
     most = wanted.hue
     if not most:
@@ -86,7 +82,7 @@ def hue(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
 
 
 @_operation("erase", "erase_area", "erase_ratio", "erase_top", "erase_left")
-def erasing(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
+def erasing(images: tf.Tensor, wanted: Augmentation, draws: Columns) -> tf.Tensor:
     """Paints a rectangle over; one without height where nothing is to be erased."""
     if not wanted.random_erasing:
         return images
@@ -104,7 +100,7 @@ def erasing(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
     )
 
 
-def finish(images: tf.Tensor, wanted: Augmentation, draws: Draws) -> tf.Tensor:
+def finish(images: tf.Tensor, wanted: Augmentation, draws: Columns) -> tf.Tensor:
     """Applies the operations to images `[batch, size, size, 3]` and rounds them to uint8."""
     images = tf.cast(images, tf.float32)
     for operation in OPERATIONS:

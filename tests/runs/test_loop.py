@@ -1,6 +1,5 @@
 """The whole loop of a training, with steps that only pretend and a clock that they move."""
 
-import functools
 import types
 
 import numpy as np
@@ -8,13 +7,14 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.commands import train
 from flowers_tpu.monitor.watchers import Watcher
-from flowers_tpu.runs import boundary
+from flowers_tpu.runs import boundary, loop
 from flowers_tpu.runs.folder import HISTORY, TIMING, RunFolder
+from flowers_tpu.runs.goodput import Goodput
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system.errors import RunError, StoppedError
 from flowers_tpu.training import metrics, multistep, pacing
+from flowers_tpu.training.history import best_row
 from flowers_tpu.training.plan import Plan
 from flowers_tpu.training.state import Progress, TrainState, step_counter
 from flowers_tpu.training.steps import Objective
@@ -25,7 +25,7 @@ STEPS, EVAL_STEPS = 5, 2  # of an epoch; a call of training does two steps
 PHOTOS = 4  # of a step
 FLAGS = {
     **{"warmup_epochs": 1, "epochs": 6, "early_stopping_patience": 2, "steps_per_loop": 2},
-    **{"checkpoint_every_minutes": 0.0, "tensorboard": False},
+    **{"checkpoint_every_minutes": 0.0, "tensorboard": False, "monitor": "val_loss"},
 }
 
 
@@ -55,14 +55,11 @@ class Run:
         self.losses, self.bad, self.events, self.now = losses, bad, [], 0.0
         self.spec = Spec.of(**FLAGS | changes)
         clock = types.SimpleNamespace(monotonic=lambda: self.now)
-        for module in (train, boundary, pacing):
+        for module in (loop, pacing):
             monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(multistep, "compile_train_steps", self.compile_train_steps)
         monkeypatch.setattr(multistep, "compile_eval_steps", self.compile_eval_steps)
-        monkeypatch.setattr(train, "watchers", lambda *_: [Recorder(self.events)])
-        # The interval to the first save begins at 0; by default it would by the real clock.
-        begun = functools.partial(boundary.TrainingBoundary, saved_at=0.0)
-        monkeypatch.setattr(train, "TrainingBoundary", begun)
+        monkeypatch.setattr(loop, "watchers", lambda *_: [Recorder(self.events)])
         classifier = types.SimpleNamespace(model=None)
         self.state = TrainState(classifier, None, None, step_counter(), Progress(metrics.empty(2)))
         options = self.spec.training
@@ -85,7 +82,11 @@ class Run:
         self.trained = types.SimpleNamespace(folder=self.folder, feed=feed, data=data)
 
     def fit(self, signals=None):
-        train.fit(self.trained, self.plan, self.state, self, signals or Never())
+        begun = boundary.TrainingBoundary(
+            signals or Never(), self.spec.run, began_at=0.0, clock=lambda: self.now
+        )
+        spent = Goodput(self.folder, 0.0, clock=lambda: self.now)
+        loop.fit(self.trained, self.plan, self.state, self, begun, spent)
         return self
 
     @property
@@ -103,6 +104,13 @@ class Run:
 
     def save_best(self, epoch):
         self.events.append(("best", epoch))
+
+    def has_latest(self):
+        return True  # that of an earlier process, at least
+
+    def drop_latest(self):
+        self.events.append(("dropped",))
+        return False
 
     # Batches and compiled functions
 
@@ -192,7 +200,7 @@ def test_early_stopping_counts_in_finetuning_only(make_run):
     assert len(run.history) == 5
     # 3.0, then 2.0; an equal loss is no improvement.
     assert run.of("best") == [("best", 2), ("best", 3)]
-    assert run.plan.best_row(run.history)["epoch"] == 3
+    assert best_row(run.history)["epoch"] == 3
     assert [event[2:] for event in run.of("epoch")] == [
         *[(False, False), (True, False), (True, False), (False, False), (False, True)],
     ]
@@ -294,12 +302,19 @@ def test_a_stop_after_the_last_validation_comes_too_late(make_run):
 # Steps that are not finite
 
 
+def test_a_checkpoint_whose_first_step_is_not_finite_is_not_sound(make_run):
+    run = make_run([1.0] * 7, bad={6}, checkpoint_every_steps=1)
+    with pytest.raises(RunError, match=r"checkpoint of step 6, whose first .* is removed"):
+        run.fit()
+    assert run.of("latest", "dropped")[-2:] == [("latest", 6, 1), ("dropped",)]
+
+
 @pytest.mark.parametrize(
     ("bad", "flags", "signals", "saved"),
     [
-        (7, {"checkpoint_every_steps": 1}, Never(), [6, 7]),  # that after it was due too
+        (7, {"checkpoint_every_steps": 2}, Never(), [6]),  # that after it was due too
         (7, {"steps_per_loop": 5}, Never(), []),  # in the middle of a call
-        (5, {}, At(1), []),  # a signal asks for it
+        (6, {}, At(1), []),  # a signal asks for it
     ],
 )
 def test_a_step_that_is_not_finite_stops_and_nothing_is_saved_any_more(
