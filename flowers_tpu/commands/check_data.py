@@ -28,7 +28,7 @@ def check_data(spec: Spec) -> None:
     options = spec.data
     folder = data_lib.folder_of(options)
     names = data_lib.class_names_of(options, folder)
-    report = check.check(folder, options.image_size, len(names or classes.FLOWERS))
+    report = check.check(folder, len(names or classes.FLOWERS))
     problems = [*report.problems, *_other_problems(spec, folder, names, report.used)]
     for problem in problems:
         terminal.say(problem)

@@ -31,12 +31,11 @@ class Report(NamedTuple):
     used: dict[str, list[Record]]
 
 
-def check(folder: str, image_size: int, num_classes: int) -> Report:
+def check(folder: str, num_classes: int) -> Report:
     """Checks all splits: every record, with its photo decoded, and that no two are the same.
 
     Args:
         folder: of the data set.
-        image_size: side of the photos, pixels.
         num_classes: labels are below it.
     """
     problems: list[str] = []
@@ -45,7 +44,7 @@ def check(folder: str, image_size: int, num_classes: int) -> Report:
     for split in records.SPLITS:
         shards, contents, repeated = (), [], []
         try:
-            shards = find_shards(folder, split, image_size)
+            shards = find_shards(folder, split)
             problems += oddities(folder, split)
             contents = examine_shards(shards, split, num_classes, decode=True)
         except RequestError as error:
@@ -64,23 +63,21 @@ def check(folder: str, image_size: int, num_classes: int) -> Report:
     return Report(problems, pd.DataFrame(rows, columns=columns), of_splits)
 
 
-def new_problems(folder: str, split: Split, image_size: int, num_classes: int) -> list[Problem]:
+def new_problems(folder: str, split: Split, num_classes: int) -> list[Problem]:
     """Decodes every photo of a split that was read before; returns what was not known of it."""
-    shards = find_shards(folder, split.name, image_size)
+    shards = find_shards(folder, split.name)
     contents = examine_shards(shards, split.name, num_classes, decode=True)
     return [p for content in contents for p in content.problems if p not in split.problems]
 
 
 @contextlib.contextmanager
-def naming_bad_records(
-    folder: str, splits: Iterable[Split], image_size: int, num_classes: int
-) -> Iterator[None]:
+def naming_bad_records(folder: str, splits: Iterable[Split], num_classes: int) -> Iterator[None]:
     """Turns the error of a photo that cannot be decoded into one that says which it is."""
     try:
         yield
     except verify.ERRORS as error:
         for split in splits:
-            if problems := new_problems(folder, split, image_size, num_classes):
+            if problems := new_problems(folder, split, num_classes):
                 raise RunError(
                     f"{problems[0]} (met on the way: the start reads headers only). Repair it "
                     "and run the same command again, or begin anew with --bad_records=skip"

@@ -35,10 +35,11 @@ class Shard:
 def data_folder(data_dir: str, image_size: int) -> str:
     """Returns the folder that holds `train/`: `data_dir` itself, or its folder for the image size.
 
-    Where there is none of just that size, it is the one with the next larger photos.
+    If there is none of just that size, it is the one with the next larger photos, else with the
+    largest there are, which are enlarged then.
 
     Raises:
-        RequestError: there is no such folder, or all photos are smaller.
+        RequestError: there is no such folder.
     """
     if not files.is_dir(data_dir):
         raise RequestError(f"--data_dir={data_dir}: no such folder")
@@ -47,22 +48,16 @@ def data_folder(data_dir: str, image_size: int) -> str:
     sizes = sorted(int(m.group(1)) for m in found if m.group(1) == m.group(2))
     if not sizes:
         return data_dir
-    large_enough = [size for size in sizes if size >= image_size]
-    if not large_enough:
-        raise RequestError(
-            f"--image_size={image_size}: --data_dir={data_dir} holds photos of "
-            f"{_enumerate(sizes)} pixels; use one of these sizes, or a smaller one"
-        )
-    size = large_enough[0]
+    size = next((size for size in sizes if size >= image_size), sizes[-1])
     return files.join(data_dir, f"tfrecords-jpeg-{size}x{size}")
 
 
-def find_shards(folder: str, split: str, image_size: int) -> tuple[Shard, ...]:
-    """Returns the shards of a split, in name order; their photos may be larger than `image_size`.
+def find_shards(folder: str, split: str) -> tuple[Shard, ...]:
+    """Returns the shards of a split, in name order.
 
     Raises:
         RequestError: the split's folder is missing or empty, a name is not a shard's, or photos
-            are smaller than the image size, not square, or not all of one size.
+            are not square, or not all of one size.
     """
     directory = files.join(folder, split)
     if not files.is_dir(directory):
@@ -83,10 +78,10 @@ def find_shards(folder: str, split: str, image_size: int) -> tuple[Shard, ...]:
                 "like 00-192x192-128.tfrec"
             )
         height, width, count = (int(match.group(group)) for group in (2, 3, 4))
-        if height != width or height < image_size:
+        if height != width:
             raise RequestError(
-                f"{path}: holds photos of {height}x{width} pixels by its name, but "
-                f"--image_size={image_size}: photos must be square and not smaller"
+                f"{path}: holds photos of {height}x{width} pixels by its name, but photos must be "
+                "square"
             )
         shards.append(Shard(path, height, count))
         if height != shards[0].image_size:

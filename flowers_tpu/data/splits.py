@@ -53,9 +53,7 @@ class Split:
         return sum(len(shard.left_out) for shard in self.shards)
 
 
-def read_split(
-    folder: str, split: str, image_size: int, num_classes: int, *, bad_records: str = "fail"
-) -> Split:
+def read_split(folder: str, split: str, num_classes: int, *, bad_records: str = "fail") -> Split:
     """Reads every record of a split once and checks it.
 
     Shards are read in parallel, TFRecord checksums included. With `fail`, only the headers of the
@@ -65,7 +63,6 @@ def read_split(
     Args:
         folder: of the data set.
         split: its name.
-        image_size: side of the photos that is wanted, pixels; they may be larger.
         num_classes: labels are below it.
         bad_records: `fail` or `skip`: what to do with records that cannot be used.
 
@@ -75,7 +72,7 @@ def read_split(
             size; the message names shard, record and id. With both, ids are not distinct, a file
             cannot be read, or no record can be used.
     """
-    shards = find_shards(folder, split, image_size)
+    shards = find_shards(folder, split)
     contents = examine_shards(shards, split, num_classes, decode=bad_records == "skip")
     problems = tuple(problem for content in contents for problem in content.problems)
     if problems and bad_records == "fail":

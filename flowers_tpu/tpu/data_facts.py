@@ -57,7 +57,7 @@ def data_facts(recipe: Recipe) -> DataFacts:
     else:
         try:
             folder = recipe.data_folder()
-            shards = find_shards(folder, "train", options.image_size)
+            shards = find_shards(folder, "train")
             count = sum(shard.count for shard in shards)
             num_classes = len(recipe.class_names(folder))
             return DataFacts(num_classes, shards[0].image_size, count)
