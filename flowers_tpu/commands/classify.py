@@ -11,6 +11,7 @@ are listed, and the others still named. The run's data are not needed.
 """
 
 import json
+import os
 from typing import Any
 
 from flowers_tpu.reports import photos as sheets
@@ -97,7 +98,7 @@ def as_json(namer: Namer, answers: list[Answer], unread: list[Unread]) -> dict[s
 def sheet(answers: list[Answer]) -> style.Figure:
     """Returns the photos as the model saw them, with their names; grey if it is not sure."""
     titles = [
-        f"{answer.names[0]}\n{100 * answer.probabilities[0]:.0f} %"
+        f"{os.path.basename(answer.path)}\n{answer.names[0]}\n{100 * answer.probabilities[0]:.0f} %"
         + ("" if answer.is_sure else ", not sure")
         for answer in answers
     ]

@@ -45,9 +45,7 @@ def macro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
     return float(np.mean(2 * right[occurring] / both[occurring]))
 
 
-def _interval(
-    score: Callable[[np.ndarray], float], count: int, seed: int
-) -> tuple[float, float]:
+def _interval(score: Callable[[np.ndarray], float], count: int, seed: int) -> tuple[float, float]:
     generator = np.random.default_rng(seed)
     scores = [score(generator.integers(0, count, count)) for _ in range(_DRAWS)]
     low, high = np.quantile(scores, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])

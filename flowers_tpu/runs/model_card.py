@@ -38,34 +38,34 @@ _LICENCES = {
 }
 
 _PIXELS = (
-    "image = ImageOps.fit(ImageOps.exif_transpose(Image.open({photo!r})).convert('RGB'), "
+    'image = ImageOps.fit(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB"), '
     "({size}, {size}), Image.Resampling.LANCZOS)"
 )
-_NAME = f"print(open({LABELS!r}).read().splitlines()[probabilities.argmax()], probabilities.max())"
+_NAME = f'print(open("{LABELS}").read().splitlines()[probabilities.argmax()], probabilities.max())'
 # How each format is loaded, to the name of `photo.jpg`; `{pixels}` makes the model's pixels of it.
 _LOADING = {
     "savedmodel": """\
 import tensorflow as tf
 model = tf.saved_model.load(".")
-photos = tf.constant([open({photo!r}, "rb").read()])
+photos = tf.constant([open("photo.jpg", "rb").read()])
 answer = model.signatures["serving_default"](jpeg_bytes=photos)
 print(answer["names"][0].numpy(), answer["confidences"][0].numpy())""",
     "keras": """\
 import os; os.environ["TF_USE_LEGACY_KERAS"] = "1"
 import numpy as np, tensorflow as tf; from PIL import Image, ImageOps
 {pixels}
-probabilities = tf.keras.models.load_model({file!r})(np.asarray(image)[None]).numpy()[0]
+probabilities = tf.keras.models.load_model("{file}")(np.asarray(image)[None]).numpy()[0]
 {name}""",
     "tflite": """\
 import numpy as np, tensorflow as tf; from PIL import Image, ImageOps
 {pixels}
-classify = tf.lite.Interpreter({file!r}).get_signature_runner()
+classify = tf.lite.Interpreter("{file}").get_signature_runner()
 probabilities = classify(images=np.asarray(image)[None])["probabilities"][0]
 {name}""",
     "onnx": """\
 import numpy as np, onnxruntime; from PIL import Image, ImageOps
 {pixels}
-session = onnxruntime.InferenceSession({file!r})
+session = onnxruntime.InferenceSession("{file}")
 probabilities = session.run(["probabilities"], {{"images": np.asarray(image)[None]}})[0][0]
 {name}""",
 }
@@ -105,7 +105,7 @@ def model_card(
         f"Flowers: {data.num_classes} classes by {trained.feed.recipe.spec.model.backbone}": (
             _summary(trained, options)
         ),
-        "How to load it": loading(trained, options.format),
+        "How to load it": _loading(trained, options.format),
         "Files": _files(checked),
         "Data": _data(trained),
         "Recipe": _recipe(trained),
@@ -121,12 +121,11 @@ def model_card(
     return "\n".join(texts)
 
 
-def loading(trained: Trained, format_name: str, photo: str = "photo.jpg") -> str:
+def _loading(trained: Trained, format_name: str) -> str:
     """Returns how a format is loaded, in five lines of Python."""
     values = {
         "size": trained.feed.recipe.spec.data.image_size,
         "classes": trained.data.num_classes,
-        "photo": photo,
     }
     code = _LOADING[format_name].format(
         pixels=_PIXELS.format(**values), name=_NAME, file=_FILES.get(format_name), **values
@@ -169,10 +168,10 @@ def _files(checked: list[Checked]) -> str:
 
 
 def _data(trained: Trained) -> str:
-    recipe = trained.feed.recipe
+    data_dir = trained.folder.read_specs()[0].data.data_dir
     known = trained.folder.read_json(DATA)["splits"] if trained.folder.has(DATA) else {}
-    lines = [f"`{os.path.basename(recipe.spec.data.data_dir.rstrip('/'))}`"]
-    if recipe.spec.data.data_dir == "example":
+    lines = [f"`{os.path.basename(data_dir.rstrip('/'))}`"]
+    if data_dir == "example":
         lines[0] += ", drawn flowers that come with flowers_tpu"
     lines[0] += f", {trained.data.num_classes} classes ({_some(trained.data.class_names)})."
     for name, split in known.items():
@@ -190,7 +189,8 @@ def _recipe(trained: Trained) -> str:
     flags = [
         f"--{name}={value}"
         for name, value in spec.flat().items()
-        if value != FIELDS[name].default and not FIELDS[name].metadata["free"]
+        if value != FIELDS[name].default
+        and not FIELDS[name].metadata["free"]
         # Places on the machine of training are nobody else's business.
         and name not in ("data_dir", "classes", "weights", "from_run")
     ]
@@ -253,7 +253,7 @@ def _limits(trained: Trained, format_name: str) -> str:
         "- Scores are of photos like those of training; other cameras, seasons and gardens were "
         "not tried.",
     ]
-    if trained.feed.recipe.spec.data.data_dir == "example":
+    if trained.folder.read_specs()[0].data.data_dir == "example":
         lines.append("- It was trained on drawings: what it says of real photos means nothing.")
     if format_name == "savedmodel":
         lines.append(

@@ -153,9 +153,7 @@ class ClassifyOptions(Options):
         choices=("best", "latest"),
     )
     json: bool = knob(False, "Print JSON, and nothing else, in place of the table.")
-    output: str = knob(
-        "", "PNG file to make: a sheet of the photos with their names; empty: none."
-    )
+    output: str = knob("", "PNG file to make: a sheet of the photos with their names; empty: none.")
 
     def contradictions(self) -> Iterator[str]:
         """See `Options`."""

@@ -3,10 +3,11 @@
 All take `images`, uint8 `[1, size, size, 3]`, and give `probabilities`, float32 `[1, classes]`.
 """
 
+import contextlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +16,7 @@ FILES = {"float": "model.tflite", "float16": "model_float16.tflite", "int8": "mo
 
 
 def write(
-    make: Callable[[tf.DType], tf.keras.Model], folder: str, typical: Iterable[np.ndarray]
+    make: Callable[[tf.DType], tf.keras.Model], folder: str, typical: Sequence[np.ndarray]
 ) -> None:
     """Converts a plain model to the three files of `FILES`.
 
@@ -27,7 +28,8 @@ def write(
     """
     with tempfile.TemporaryDirectory() as saved:
         _save(make(tf.uint8), saved)
-        _convert(saved, os.path.join(folder, FILES["float"]))
+        converter = tf.lite.TFLiteConverter.from_saved_model(saved)
+        _write(converter, os.path.join(folder, FILES["float"]))
         converter = tf.lite.TFLiteConverter.from_saved_model(saved)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
@@ -45,9 +47,7 @@ def write(
 
 def opened(path: str) -> Callable[[np.ndarray], np.ndarray]:
     """Gives `images -> probabilities` of a file."""
-    with warnings.catch_warnings():
-        # It may leave TensorFlow some day, for the package `ai_edge_litert`.
-        warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
+    with _still_in_tensorflow():
         interpreter = tf.lite.Interpreter(path, num_threads=os.cpu_count())
     run = interpreter.get_signature_runner()
     return lambda images: np.concatenate(
@@ -65,20 +65,27 @@ def _save(model: tf.keras.Model, folder: str) -> None:
     tf.saved_model.save(module, folder, signatures={"serving_default": probabilities})
 
 
-def _convert(saved: str, path: str) -> None:
-    _write(tf.lite.TFLiteConverter.from_saved_model(saved), path)
-
-
 def _write(converter: tf.lite.TFLiteConverter, path: str) -> None:
+    with _still_in_tensorflow():
+        content = converter.convert()
     with open(path, "wb") as file:
-        file.write(converter.convert())
+        file.write(content)
 
 
-def _calibration(typical: Iterable[np.ndarray]) -> Iterable[dict[str, np.ndarray]]:
-    # The ranges of black and white are part of any photo's.
-    side = None
+@contextlib.contextmanager
+def _still_in_tensorflow() -> Iterator[None]:
+    """Newer TensorFlow warns that its interpreter will leave for the package `ai_edge_litert`."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated"
+        )
+        yield
+
+
+def _calibration(typical: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the photos, then one half black and half white: pixels are 0 to 255, each exact."""
     for image in typical:
-        side = len(image)
         yield {"images": image[np.newaxis].astype(np.float32)}
-    for value in (0, 255):
-        yield {"images": np.full([1, side, side, 3], value, np.float32)}
+    extreme = np.zeros([1, *typical[0].shape], np.float32)
+    extreme[:, : len(typical[0]) // 2] = 255
+    yield {"images": extreme}
