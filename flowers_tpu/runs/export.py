@@ -131,7 +131,11 @@ def _write(trained: Trained, format_name: str, folder: str, temperature: float) 
     if format_name == "savedmodel":
         decoder = AnyPhotoDecoder(_decoder(trained, data.splits["val"]))
         saved_model.write(make(), folder, data.class_names, decoder)
-        return [_File("savedmodel", ".", functools.partial(saved_model.opened, folder), takes_jpegs=True)]
+        return [
+            _File(
+                "savedmodel", ".", functools.partial(saved_model.opened, folder), takes_jpegs=True
+            )
+        ]
     if format_name == "keras":
         keras_file.write(make(), folder, backbone)
         return [_File("keras", keras_file.FILE, functools.partial(keras_file.opened, folder))]
