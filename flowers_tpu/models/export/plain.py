@@ -3,6 +3,7 @@
 Of this, whatever leaves is made: it needs nothing of this package.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from flowers_tpu.models.backbones import Preprocessing
@@ -69,10 +70,10 @@ def _preprocessing(mode: Preprocessing) -> tf.keras.layers.Layer:
     """`backbones.preprocess` as a layer: a saved model of Keras 2 cannot hold bare operations."""
     if mode == "caffe":
         # RGB -> BGR and minus the mean, by a product with zeros and ones, which is exact.
-        exchange = tf.constant([[[[0.0, 0, 1], [0, 1, 0], [1, 0, 0]]]])
+        exchange = np.eye(3, dtype=np.float32)[np.newaxis, np.newaxis, ::-1]
         layer = tf.keras.layers.Conv2D(3, 1, trainable=False, name="preprocessing")
         layer.build((None, None, None, 3))
-        layer.set_weights([exchange.numpy(), [-mean for mean in _CAFFE_MEAN]])
+        layer.set_weights([exchange, -np.array(_CAFFE_MEAN, np.float32)])
         # A convolution wants floats.
         return tf.keras.Sequential(
             [tf.keras.layers.Rescaling(1.0, name="as_float"), layer], name="preprocessing"

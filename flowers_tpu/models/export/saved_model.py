@@ -27,7 +27,7 @@ class Servable(tf.Module):
         super().__init__(name="flowers")
         # The variables alone: with the model, Keras would save a function of every layer.
         self.weights = model.variables
-        self.class_names = tf.constant(class_names)
+        all_names = tf.constant(class_names)
         size = model.input_shape[1]
         count = min(_MOST_NAMES, len(class_names))
 
@@ -36,7 +36,7 @@ class Servable(tf.Module):
             probabilities = model(images, training=False)
             best = tf.math.top_k(probabilities, count)
             return {
-                "names": tf.gather(self.class_names, best.indices),
+                "names": tf.gather(all_names, best.indices),
                 "confidences": best.values,
                 "probabilities": probabilities,
             }
@@ -63,7 +63,7 @@ def write(
     `serving_default` takes `jpeg_bytes`: string `[n]`, each a JPEG file of any size; it is turned
     upright by its EXIF orientation. `pixels` takes `images`: uint8 `[n, size, size, 3]`. Both give
     `probabilities`: float32 `[n, classes]` by label, and the best classes, at most five, as `names`
-    (string) and `confidences`, the best first. The names of all are in `class_names`.
+    (string) and `confidences`, the best first.
 
     Args:
         model: see `plain.plain_model`.
