@@ -52,3 +52,18 @@ def trained_runs(tmp_path_factory):
         )  # fmt: skip
         train.train(spec)
     return runs
+
+
+@pytest.fixture(scope="session")
+def exported(trained_runs, tmp_path_factory):
+    """Gives the folder of the export of one of `trained_runs` to a format."""
+    from tests.calling import call
+
+    @functools.cache
+    def export(format_name, replicas=1):
+        folder = tmp_path_factory.mktemp("export") / format_name
+        flags = (f"--format={format_name}", f"--output_dir={folder}")
+        assert call("export", trained_runs[replicas], *flags) == 0
+        return folder
+
+    return export

@@ -19,7 +19,7 @@ from flowers_tpu.models.export import onnx_file
 from flowers_tpu.runs import export as exporting
 from flowers_tpu.runs.folder import RunFolder
 from flowers_tpu.runs.model_card import FILE, model_card
-from flowers_tpu.runs.opening import open_trained
+from flowers_tpu.runs.opening import check_evaluation_flags, open_trained
 from flowers_tpu.runs.options import ExportOptions
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system import folders, publish, terminal
@@ -33,6 +33,7 @@ def export(given: Spec, options: ExportOptions) -> None:
         onnx_file.check_installed()
     folder = RunFolder(given.run.run_dir)
     output = options.output_dir or folder.file("export", options.format)
+    check_evaluation_flags(folder, given)
     if "://" in output:
         raise RequestError(f"--output_dir={output}: must be local; copy the export to a bucket")
     folders.check_usable(output, "output_dir", folders.EXPORT)
@@ -50,6 +51,7 @@ def export(given: Spec, options: ExportOptions) -> None:
         with open(os.path.join(part, FILE), "w", encoding="utf-8") as file:
             file.write(card)
         about = {"run": folder.path, "format": options.format, "checkpoint": options.checkpoint}
+        about["image_size"] = trained.feed.recipe.spec.data.image_size
         about["checked"] = [dataclasses.asdict(one) for one in checked]
         publish.mark(part, folders.EXPORT, about)
     print_checked(checked)

@@ -135,6 +135,7 @@ def test_the_saved_model(classifier, own, tmp_path):
     ]
 
 
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 def test_the_tflite_files(classifier, own, tmp_path):
     model = lambda pixels: plain.plain_model(classifier, "tf", pixels=pixels)  # noqa: E731
     tflite.write(model, str(tmp_path), list(IMAGES))
