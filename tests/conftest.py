@@ -47,7 +47,7 @@ def trained_runs(tmp_path_factory):
         spec = Spec.of(
             data_dir=str(data), run_dir=str(runs[replicas]), image_size=32, replicas=replicas,
             backbone="small_cnn", weights="none", dropout=0.2, global_batch_size=8,
-            warmup_epochs=1, epochs=2, learning_rate=3e-3, lr_schedule="constant",
+            warmup_epochs=0, epochs=2, learning_rate=3e-3, lr_schedule="constant",
             tensorboard=False, report=False,
         )  # fmt: skip
         train.train(spec)
@@ -60,7 +60,7 @@ def exported(trained_runs, tmp_path_factory):
     from tests.calling import call
 
     @functools.cache
-    def export(format_name, replicas=1):
+    def export(format_name, replicas):
         folder = tmp_path_factory.mktemp("export") / format_name
         flags = (f"--format={format_name}", f"--output_dir={folder}")
         assert call("export", trained_runs[replicas], *flags) == 0
