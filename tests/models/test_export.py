@@ -74,13 +74,17 @@ def test_preprocessing_as_layers(mode):
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
 
-def normalizing_classifier():
-    """As one of EfficientNet: with a normalization whose values came after it was built."""
+def normalizing_classifier(kind):
+    """As one of EfficientNet: the first has values that came after it was built."""
     pixels = tf.keras.Input((32, 32, 3))
+    values = {"mean": [1, 2, 3.0], "variance": [4, 5, 6.0]}
     layer = VariableNormalization(name="normalization")
+    if kind == "constants":
+        layer = tf.keras.layers.Normalization(name="normalization", **values)
     x = StatelessDropout(0.5, noise_shape=(None, 1, 1, 1), name="drop")(layer(pixels))
     network = tf.keras.Model(pixels, x, name="network")
-    layer.set_weights([np.array([1, 2, 3.0]), np.array([4, 5, 6.0]), 0])
+    if kind == "variables":
+        layer.set_weights([*map(np.array, values.values()), 0])
     images = tf.keras.Input((32, 32, 3), dtype=tf.uint8)
     pooled = tf.keras.layers.GlobalAveragePooling2D()(network(tf.cast(images, tf.float32)))
     features = tf.keras.Model(images, pooled)
@@ -89,8 +93,9 @@ def normalizing_classifier():
     return Classifier(tf.keras.Model(images, head(features(images))), features, head)
 
 
-def test_normalization_and_stochastic_depth_are_exchanged_back(tmp_path):
-    classifier = normalizing_classifier()
+@pytest.mark.parametrize("kind", ["variables", "constants"])
+def test_normalization_and_stochastic_depth_are_exchanged(tmp_path, kind):
+    classifier = normalizing_classifier(kind)
     own = tf.nn.softmax(classifier.model(IMAGES)).numpy()
     model = plain.plain_model(classifier, "inside")
     np.testing.assert_allclose(model(IMAGES), own, atol=1e-6)
@@ -98,6 +103,9 @@ def test_normalization_and_stochastic_depth_are_exchanged_back(tmp_path):
     assert dropout.noise_shape == (None, 1, 1, 1)
     keras_file.write(model, str(tmp_path), "network")
     np.testing.assert_allclose(keras_file.opened(str(tmp_path))(IMAGES), own, atol=1e-6)
+    if importlib.util.find_spec("tf2onnx") and importlib.util.find_spec("onnxruntime"):
+        onnx_file.write(model, str(tmp_path))
+        np.testing.assert_allclose(onnx_file.opened(str(tmp_path))(IMAGES), own, atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["caffe", "torch", "tf", "inside"])

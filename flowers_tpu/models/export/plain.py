@@ -38,29 +38,27 @@ def plain_model(
     (network,) = (part for part in classifier.features.layers if isinstance(part, tf.keras.Model))
     size = classifier.model.input_shape[1]
     images = tf.keras.Input((size, size, 3), dtype=pixels, name="images")
-    maps = _copied(network)(_preprocessing(preprocessing)(images))
+    maps = clone_with_rules(network, _keras_layer)(_preprocessing(preprocessing)(images))
     pooled = tf.keras.layers.GlobalAveragePooling2D(name="pooling")(maps)
-    logits = _copied(classifier.head)(pooled)
+    logits = clone_with_rules(classifier.head, _keras_layer)(pooled)
     if temperature != 1:
         logits = tf.keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
     probabilities = tf.keras.layers.Softmax(name="probabilities")(logits)
     return tf.keras.Model(images, probabilities, name="flowers")
 
 
-def _copied(model: tf.keras.Model) -> tf.keras.Model:
-    copy = clone_with_rules(model, _keras_layer)
-    for layer in copy.layers:
-        if isinstance(layer, tf.keras.layers.Normalization) and layer.weights:
-            layer.finalize_state()  # it reads its weights at this moment only
-    return copy
-
-
 def _keras_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer | None:
     """The layer of Keras in the place of one of this package, or of a network of many replicas."""
     if isinstance(layer, StatelessDropout):
         return tf.keras.layers.Dropout(layer.rate, layer.noise_shape, name=layer.name)
-    if isinstance(layer, VariableNormalization):
-        return tf.keras.layers.Normalization.from_config(layer.get_config())
+    if isinstance(layer, tf.keras.layers.Normalization):
+        # Keras' own holds its values in tensors that conversions to ONNX take for inputs.
+        mean, variance = (layer.mean, layer.variance)
+        if isinstance(layer, VariableNormalization):
+            mean, variance, _ = layer.get_weights()
+        scale = 1 / np.sqrt(np.ravel(variance).astype(np.float64))
+        offset = -np.ravel(mean) * scale
+        return tf.keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=layer.name)
     if isinstance(layer, tf.keras.layers.BatchNormalization):
         return type(layer).from_config({**layer.get_config(), "synchronized": False})
     return None
