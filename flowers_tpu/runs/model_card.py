@@ -26,7 +26,8 @@ _RESNET = "MIT (Kaiming He)"
 _DENSENET = "BSD 3-clause (Zhuang Liu)"
 _APACHE = "Apache 2.0 (Google)"
 # Of the weights that `tf.keras.applications` downloads, by what the backbone's name begins with;
-# as its documentation says (https://keras.io/api/applications/).
+# as the documentation of Keras 2 says (docs/templates/applications.md in its repository), and for
+# EfficientNet github.com/tensorflow/tpu.
 _LICENCES = {
     "vgg": _VGG,
     "resnet": _RESNET,
