@@ -55,6 +55,8 @@ def export(given: Spec, options: ExportOptions) -> None:
         about["checked"] = [dataclasses.asdict(one) for one in checked]
         publish.mark(part, folders.EXPORT, about)
     print_checked(checked)
+    if options.format == "keras":
+        terminal.say("\nIt is of Keras 2: plain tf.keras opens it with TF_USE_LEGACY_KERAS=1 set.")
     terminal.say(f"\nexport: {output} ({FILE} says what it is, and how to load it)")
 
 

@@ -132,6 +132,7 @@ def test_by_default_it_is_in_the_run_and_replaced_there(trained_runs, tmp_path, 
         assert call("export", f"--run_dir={run}", "--format=keras") == 0
         out = capsys.readouterr().out
         assert f"export: {run}/export/keras" in out and "validation accuracy" in out
+        assert "TF_USE_LEGACY_KERAS=1" in out
         assert os.listdir(run / "export") == ["keras"]
     before = (run / "export/keras/model.keras").read_bytes()
     (run / "export/keras/mine.txt").write_text("precious")
