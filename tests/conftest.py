@@ -48,7 +48,7 @@ def trained_runs(tmp_path_factory):
             data_dir=str(data), run_dir=str(runs[replicas]), image_size=32, replicas=replicas,
             backbone="small_cnn", weights="none", dropout=0.2, global_batch_size=8,
             warmup_epochs=0, epochs=2, learning_rate=3e-3, lr_schedule="constant",
-            tensorboard=False, report=False,
+            flip_up_down=False, tensorboard=False, report=False,
         )  # fmt: skip
         train.train(spec)
     return runs

@@ -188,7 +188,7 @@ def _recipe(trained: Trained) -> str:
     """The flags that are not the defaults."""
     spec, resolved = trained.folder.read_specs()
     flags = [
-        f"--{name}={value}"
+        f"--{'' if value else 'no'}{name}" if FIELDS[name].type is bool else f"--{name}={value}"
         for name, value in spec.flat().items()
         if value != FIELDS[name].default
         and not FIELDS[name].metadata["free"]

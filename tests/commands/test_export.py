@@ -116,7 +116,7 @@ def test_what_the_card_says(trained_runs, exported):
     assert float(f1) == pytest.approx(scores["macro_f1"], abs=5e-5)
     assert float(low) <= float(f1) <= float(high)
     assert f"| accuracy | {scores['accuracy']:.4f} |" in card
-    assert "--image_size=32" in card and "8 photos a step" in card
+    assert "--image_size=32" in card and "--noflip_up_down" in card and "8 photos a step" in card
     assert "train: 24 photos" in card and "val: 37 photos" in card
     assert "initial weights: random" in card and "nobody else has a right in them" in card
     assert "expected calibration error" in card and "Not calibrated" in card
