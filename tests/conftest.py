@@ -27,3 +27,43 @@ def make_strategy():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained_runs(tmp_path_factory):
+    """Folders of finished runs by the replicas they were trained on; that of two cuts 48 px to 32.
+
+    They are shared: copy one to write there.
+    """
+    from flowers_tpu.commands import train
+    from flowers_tpu.runs.spec import Spec
+    from tests.photos import write_data_set
+
+    folder = tmp_path_factory.mktemp("trained")
+    runs = {}
+    for replicas, photo_size in ((1, 32), (2, 48)):
+        data = write_data_set(folder / f"data{replicas}", size=photo_size, val=37)
+        runs[replicas] = folder / f"run{replicas}"
+        spec = Spec.of(
+            data_dir=str(data), run_dir=str(runs[replicas]), image_size=32, replicas=replicas,
+            backbone="small_cnn", weights="none", dropout=0.2, global_batch_size=8,
+            warmup_epochs=0, epochs=2, learning_rate=3e-3, lr_schedule="constant",
+            flip_up_down=False, tensorboard=False, report=False,
+        )  # fmt: skip
+        train.train(spec)
+    return runs
+
+
+@pytest.fixture(scope="session")
+def exported(trained_runs, tmp_path_factory):
+    """Gives the folder of the export of one of `trained_runs` to a format."""
+    from tests.calling import call
+
+    @functools.cache
+    def export(format_name, replicas):
+        folder = tmp_path_factory.mktemp("export") / format_name
+        flags = (f"--format={format_name}", f"--output_dir={folder}")
+        assert call("export", trained_runs[replicas], *flags) == 0
+        return folder
+
+    return export

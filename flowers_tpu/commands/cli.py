@@ -23,7 +23,7 @@ from flowers_tpu.commands import flags
 from flowers_tpu.convert.options import ConvertOptions
 from flowers_tpu.options import Options
 from flowers_tpu.reports.options import CompareOptions, ExploreOptions
-from flowers_tpu.runs.options import ResultsOptions
+from flowers_tpu.runs.options import ClassifyOptions, ExportOptions, ResultsOptions
 from flowers_tpu.runs.spec import PARTS, Spec
 from flowers_tpu.system import allocator, stderr, terminal
 from flowers_tpu.system.errors import RequestError, RunError, StoppedError
@@ -41,18 +41,27 @@ class Command(NamedTuple):
         takes_spec: whether the flags of a run are the command's too.
         arguments: what it takes besides flags, as a word for messages; '' for nothing.
         on_existing_run: flags that are not given are those of the run in `--run_dir`.
+        run_first: the first argument is that folder, if the flag is not given.
     """
 
     options: type[Options] | None = None
     takes_spec: bool = True
     arguments: str = ""
     on_existing_run: bool = False
+    run_first: bool = False
 
 
 COMMANDS = {
     "train": Command(),
     "evaluate": Command(ResultsOptions, on_existing_run=True),
     "predict": Command(ResultsOptions, on_existing_run=True),
+    "export": Command(ExportOptions, on_existing_run=True, run_first=True),
+    "classify": Command(
+        ClassifyOptions,
+        arguments="photos, or folders of photos",
+        on_existing_run=True,
+        run_first=True,
+    ),
     "explore": Command(ExploreOptions),
     "compare": Command(
         CompareOptions, takes_spec=False, arguments="the folders of two or more runs"
@@ -111,6 +120,10 @@ def _run(name: str, arguments: list[str]) -> None:
         raise RequestError(f"{error}; --help lists the flags") from error
     except OSError as error:
         raise RequestError(f"--flagfile: {error}") from error
+    if command.run_first and not values["run_dir"].value:
+        if not rest:
+            raise RequestError("expected the folder of a run first; --help tells more")
+        values["run_dir"].value = rest.pop(0)
     if rest and not command.arguments:
         raise RequestError(f"unexpected argument {rest[0]!r}; flags are --name=value")
     if command.arguments and not rest:

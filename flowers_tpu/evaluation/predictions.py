@@ -26,6 +26,11 @@ def predict(
         yield logits
 
 
+def usual_confidence(confidence: np.ndarray, part: float = 0.95) -> float:
+    """Returns the largest confidence that a part of the predictions reach, at least."""
+    return float(np.quantile(confidence, 1 - part, method="lower"))
+
+
 def table(
     ids: np.ndarray, logits: np.ndarray, labels: np.ndarray | None, class_names: tuple[str, ...]
 ) -> pd.DataFrame:

@@ -13,7 +13,8 @@ def clone_with_rules(model: tf.keras.Model, *rules: Rule) -> tf.keras.Model:
 
     Args:
         model: a functional Keras model without models nested in it.
-        *rules: a replacement must keep the name of its layer and the shapes of its weights.
+        *rules: a replacement must keep the name of its layer, and the shapes of its weights or
+            have none.
 
     Returns:
         A model of its own variables, created in the current strategy scope under the current
@@ -28,6 +29,6 @@ def clone_with_rules(model: tf.keras.Model, *rules: Rule) -> tf.keras.Model:
 
     clone = tf.keras.models.clone_model(model, clone_function=replacement)
     for layer in model.layers:
-        if layer.weights:
-            clone.get_layer(layer.name).set_weights(layer.get_weights())
+        if (exchanged := clone.get_layer(layer.name)).weights:
+            exchanged.set_weights(layer.get_weights())
     return clone

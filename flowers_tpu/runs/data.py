@@ -133,6 +133,7 @@ def record_of(data: Data) -> dict[str, Any]:
         "splits": {
             name: {
                 "photos": split.size,
+                "photo_size": split.photo_size,
                 "content": fingerprints.content(split, data.class_names),
                 "order": fingerprints.order(split),
             }

@@ -5,6 +5,7 @@ import dataclasses
 from absl import logging
 
 from flowers_tpu.data import check
+from flowers_tpu.models.classifier import Classifier
 from flowers_tpu.runs import data as data_lib
 from flowers_tpu.runs.data import Data
 from flowers_tpu.runs.feed import Feed
@@ -144,11 +145,7 @@ def open_trained(
     begun_spec, begun = folder.read_specs()
     if must_have_ended:
         _check_ended(folder, begun_spec)
-    if changed := set(begun_spec.differing(given)) - set(EVALUATION_FLAGS):
-        raise RequestError(
-            f"--{min(changed)} cannot differ from that of the run in --run_dir={folder.path}; "
-            f"only devices, {', '.join(sorted(f'--{name}' for name in EVALUATION_FLAGS))} can"
-        )
+    check_evaluation_flags(folder, given)
     if given.devices.precision == "auto":
         given = given.changed(precision=begun.arithmetic)
     recipe = Recipe.on(choose_devices(given.devices), given)
@@ -161,9 +158,37 @@ def open_trained(
         )
     data = recipe.load_data(splits, names)
     list_bad_records(output, recipe, data, as_begun=False)
+    classifier = restored_classifier(folder, recipe, options.checkpoint, data.num_classes)
+    return Trained(folder, output, data, Feed(recipe, data.splits), classifier)
+
+
+def check_evaluation_flags(folder: RunFolder, given: Spec) -> None:
+    """Raises RequestError if a flag differs from the run's that an opened run has to keep."""
+    begun, _ = folder.read_specs()
+    if changed := set(begun.differing(given)) - set(EVALUATION_FLAGS):
+        raise RequestError(
+            f"--{min(changed)} cannot differ from that of the run in --run_dir={folder.path}; "
+            f"only devices, {', '.join(sorted(f'--{name}' for name in EVALUATION_FLAGS))} can"
+        )
+
+
+def restored_classifier(
+    folder: RunFolder, recipe: Recipe, checkpoint: str, num_classes: int
+) -> Classifier:
+    """Returns the model of a run with its weights, as they were saved.
+
+    Args:
+        folder: of the run.
+        recipe: on the devices that are to have it.
+        checkpoint: `best` or `latest`.
+        num_classes: of the run.
+
+    Raises:
+        RequestError: the run has no such weights.
+    """
     with recipe.strategy.scope():
-        classifier = without_initial_weights(recipe).classifier(data.num_classes)
-    if options.checkpoint == "latest":
+        classifier = without_initial_weights(recipe).classifier(num_classes)
+    if checkpoint == "latest":
         latest = files.join(folder.checkpoints, "latest")
         checkpoints_lib.restore_latest_weights(latest, classifier)
     elif best := best_row(folder.history()):
@@ -174,7 +199,7 @@ def open_trained(
             f"--run_dir={folder.path}: has no best weights yet, as no epoch of fine-tuning has "
             "ended well; scripts/train.py continues it, --checkpoint=latest takes the last weights"
         )
-    return Trained(folder, output, data, Feed(recipe, data.splits), classifier)
+    return classifier
 
 
 def list_bad_records(folder: RunFolder, recipe: Recipe, data: Data, *, as_begun: bool) -> None:

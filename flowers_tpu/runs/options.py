@@ -119,3 +119,43 @@ class ResultsOptions(Options):
         "Folder for the results; empty: that of the run. For a run in a folder that cannot be "
         "written, or to keep the results that are there.",
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions(ResultsOptions):
+    """What a run becomes, and where that goes."""
+
+    topic: ClassVar[str] = "Export"
+
+    output_dir: str = knob(
+        "",
+        "Folder to make; empty: export/FORMAT in that of the run. An earlier export there is "
+        "replaced, anything else is refused.",
+    )
+    format: str = knob(
+        "savedmodel",
+        "savedmodel: from JPEG files to names, for TensorFlow and TensorFlow Serving; keras: for "
+        "plain tf.keras; tflite: for phones, in float32, float16 and 8-bit integers; onnx: for "
+        "other runtimes, and browsers.",
+        choices=("savedmodel", "keras", "tflite", "onnx"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifyOptions(Options):
+    """How names of photos are told."""
+
+    topic: ClassVar[str] = "Naming"
+
+    checkpoint: str = knob(
+        "best",
+        "Weights to take: of the best epoch by --monitor, or the last ones.",
+        choices=("best", "latest"),
+    )
+    json: bool = knob(False, "Print JSON, and nothing else, in place of the table.")
+    output: str = knob("", "PNG file to make: a sheet of the photos with their names; empty: none.")
+
+    def contradictions(self) -> Iterator[str]:
+        """See `Options`."""
+        if self.output and not self.output.endswith(".png"):
+            yield f"--output={self.output}: expected the name of a PNG file, like sheet.png"

@@ -46,7 +46,8 @@ DATA_SET = Owner("data set of scripts/make_tfrecords.py", "conversion.json")
 DRAWN_FLOWERS = Owner("data set of drawn flowers", "drawn_flowers.json")
 BENCHMARK = Owner("benchmark", "benchmark.json")
 TPU_CHECK = Owner("TPU check", "tpu_check.json")
-OWNERS = (RUN, EXPLORATION, RESULTS, DATA_SET, DRAWN_FLOWERS, BENCHMARK, TPU_CHECK)
+EXPORT = Owner("export of a run", "export.json")
+OWNERS = (RUN, EXPLORATION, RESULTS, DATA_SET, DRAWN_FLOWERS, BENCHMARK, TPU_CHECK, EXPORT)
 
 
 def belongs_to(path: str, owner: Owner) -> bool:

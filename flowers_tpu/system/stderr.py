@@ -30,6 +30,12 @@ _CHATTER = re.compile(
     rb"|SetPriority unimplemented for this stream"
     rb"|Input of GeneratorDatasetOp::Dataset will not be optimized"
     rb"|Optimization loop failed: CANCELLED"
+    # Of conversions to TFLite, and of what checks them.
+    rb"|oneDNN supports DT_UINT8 only on platforms with AVX-512"
+    rb"|Ignored (output_format|drop_control_dependency)\."
+    rb"|Skipping runtime version metadata in the model"
+    rb"|^fully_quantize: \d"
+    rb"|Created TensorFlow Lite XNNPACK delegate for CPU"
 )
 
 

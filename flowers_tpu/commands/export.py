@@ -1,0 +1,69 @@
+"""Makes of a trained run a model for elsewhere, with a card that says what it is.
+
+    python scripts/export.py runs/quickstart --format=savedmodel
+    python scripts/export.py runs/quickstart --format=tflite --output_dir=phone
+
+savedmodel goes from JPEG files of any size to names and probabilities, keras opens in plain
+tf.keras (Keras 2), tflite makes three files (float32, float16, 8-bit integers), onnx needs the
+extra `export`. All are in float32 and for any number of photos (tflite: one at a time). What was
+written is opened again and compared with the run's own model on all validation photos, so these
+have to be at hand, and for tflite the training photos too. MODEL_CARD.md beside it says how they
+agree, how good the model is, what it is made of, and how to load it. The weights are those of the
+best epoch, or with --checkpoint=latest the last ones.
+"""
+
+import dataclasses
+import os
+
+from flowers_tpu.models.export import onnx_file
+from flowers_tpu.runs import export as exporting
+from flowers_tpu.runs.folder import RunFolder
+from flowers_tpu.runs.model_card import FILE, model_card
+from flowers_tpu.runs.opening import check_evaluation_flags, open_trained
+from flowers_tpu.runs.options import ExportOptions
+from flowers_tpu.runs.spec import Spec
+from flowers_tpu.system import folders, publish, terminal
+from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.signals import Signals
+
+
+def export(given: Spec, options: ExportOptions) -> None:
+    """Writes the model of a run in a format, checks it, and describes it."""
+    if options.format == "onnx":
+        onnx_file.check_installed()
+    folder = RunFolder(given.run.run_dir)
+    output = options.output_dir or folder.file("export", options.format)
+    check_evaluation_flags(folder, given)
+    if "://" in output:
+        raise RequestError(f"--output_dir={output}: must be local; copy the export to a bucket")
+    folders.check_usable(output, "output_dir", folders.EXPORT)
+    with (
+        Signals() as signals,
+        publish.published(output, "output_dir", folders.EXPORT, overwrite=True) as part,
+    ):
+        trained = open_trained(
+            *(folder, RunFolder(part), exporting.on_one_device(given), options),
+            exporting.splits_for(options.format),
+        )
+        with trained.feed.recipe.naming_bad_records(trained.data):
+            checked, probabilities = exporting.write(trained, options, part, signals)
+        card = model_card(trained, options, checked, probabilities)
+        with open(os.path.join(part, FILE), "w", encoding="utf-8") as file:
+            file.write(card)
+        about = {"run": folder.path, "format": options.format, "checkpoint": options.checkpoint}
+        about["image_size"] = trained.feed.recipe.spec.data.image_size
+        about["checked"] = [dataclasses.asdict(one) for one in checked]
+        publish.mark(part, folders.EXPORT, about)
+    print_checked(checked)
+    if options.format == "keras":
+        terminal.say("\nIt is of Keras 2: plain tf.keras opens it with TF_USE_LEGACY_KERAS=1 set.")
+    terminal.say(f"\nexport: {output} ({FILE} says what it is, and how to load it)")
+
+
+def print_checked(checked: list[exporting.Checked]) -> None:
+    """Prints how the files of an export do on the validation photos."""
+    for one in checked:
+        terminal.say(
+            f"{one.kind:<10} {one.size / 1e6:8.2f} MB   validation accuracy {one.accuracy:.4f}   "
+            f"probabilities within {one.difference:.1e} of the run's own model"
+        )
