@@ -118,5 +118,5 @@ def test_too_many_photos_are_refused_before_any_is_written(data):
 
 def test_the_repeated_data_set_is_one_of_the_layout(data):
     with repeated.repeated(data, 33) as place:
-        counts = [shard.count for shard in find_shards(place, "train", SIZE)]
+        counts = [shard.count for shard in find_shards(place, "train")]
     assert sum(counts) == 33 and max(counts) - min(counts) == 1

@@ -259,7 +259,7 @@ def test_ids_of_a_step_are_those_it_sees(tmp_path, make_strategy):
     data = write_data_set(tmp_path / "data")
     rewrite(shard(data), cut_photo(5))
     spec = make_spec(data, tmp_path / "run", bad_records="skip", global_batch_size=8)
-    split = read_split(str(data), "train", SIZE, 3, bad_records="skip")
+    split = read_split(str(data), "train", 3, bad_records="skip")
     label_of = dict(zip(split.ids, split.labels, strict=True))
     recipe = Recipe.on(Devices(make_strategy(1), Facts("CPU")), spec)
     feed = Feed(recipe, {"train": split})

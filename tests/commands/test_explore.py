@@ -79,7 +79,7 @@ def test_everything_at_once(data, tmp_path, capsys, monkeypatch):
     assert "no two photos are byte for byte the same" in out
     assert "--show: no display here" in out
 
-    labels = [read_split(str(data), split, 32, 3).labels for split in ("train", "val")]
+    labels = [read_split(str(data), split, 3).labels for split in ("train", "val")]
     train, val = (np.bincount(values, minlength=3) for values in labels)
     counts = pd.read_csv(output / "class_counts.csv")
     assert list(counts["class"]) == ["class 0", "class 1", "class 2"]

@@ -51,7 +51,7 @@ def make(output, **flags):
 
 def read(output, split, size=16, num_classes=3):
     folder = data_folder(str(output), size)
-    return read_split(folder, split, size, num_classes)
+    return read_split(folder, split, num_classes)
 
 
 def photos_of(output, split, size=16):

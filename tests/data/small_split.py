@@ -42,7 +42,7 @@ def write(folder, split="train", labels=LABELS, num_shards=3, replaced=None):
 
 
 def read(folder, split="train"):
-    return read_split(str(folder), split, SIZE, CLASSES)
+    return read_split(str(folder), split, CLASSES)
 
 
 def error_of(folder, split="train"):

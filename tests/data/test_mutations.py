@@ -217,7 +217,7 @@ def write(folder, contents):
 
 
 def read(folder, bad_records):
-    return read_split(str(folder), "train", SIZE, CLASSES, bad_records=bad_records)
+    return read_split(str(folder), "train", CLASSES, bad_records=bad_records)
 
 
 def evaluate(split):
@@ -283,7 +283,7 @@ def test_mutations_one_by_one_are_refused_or_harmless_or_named_later(tmp_path, s
         try:
             labels = evaluate(split)
         except verify.ERRORS:
-            problems = check.new_problems(str(folder), split, SIZE, CLASSES)
+            problems = check.new_problems(str(folder), split, CLASSES)
             assert [p.record for p in problems] == [n for n, g in enumerate(good) if not g], name
             outcomes["named later"] += 1
         else:

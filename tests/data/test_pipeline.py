@@ -33,7 +33,7 @@ def write(folder, name, jpegs, *, num_shards=1):
         for index, jpeg in enumerate(jpegs)
     ]
     records.write_shards(str(folder / name), serialized, SIZE, num_shards)
-    return read_split(str(folder), name, SIZE, len(jpegs))
+    return read_split(str(folder), name, len(jpegs))
 
 
 @pytest.fixture(scope="module")

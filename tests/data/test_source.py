@@ -38,7 +38,7 @@ def write(folder, name="train", labeled=True):
                     records.serialize_example(f"id{number}", content, number if labeled else None)
                 )
                 number += 1
-    return read_split(str(folder), name, SIZE, sum(COUNTS), bad_records="skip")
+    return read_split(str(folder), name, sum(COUNTS), bad_records="skip")
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def test_nothing_is_in_memory_twice_while_it_is_read(tmp_path, cache):
     noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     serialized = records.serialize_example("id", photos.jpeg(noise), 0)  # 70 kB
     records.write_shards(str(tmp_path / "train"), [serialized] * count, size, 4)
-    shards = find_shards(str(tmp_path), "train", size)
+    shards = find_shards(str(tmp_path), "train")
     split = Split(
         "train", shards, np.full(count, "id"), np.zeros(count, np.int32),
         jpeg_sizes=np.full(count, len(serialized)),

@@ -178,18 +178,8 @@ def test_a_split_without_records_is_refused(tmp_path):
     assert f"{tmp_path / 'train'}: its shards hold no records" in error_of(tmp_path)
 
 
-def test_larger_photos_than_the_model_sees_are_fine(tmp_path):
-    write(tmp_path)
-    split = read_split(str(tmp_path), "train", 9, CLASSES)
-    assert split.ids.tolist() == IDS
-    assert split.photo_size == 16
-    assert [shard.image_size for shard in split.shards] == [16, 16, 16]
-    with pytest.raises(RequestError, match=r"--image_size=17: .* not smaller"):
-        read_split(str(tmp_path), "train", 17, CLASSES)
-
-
 def test_photos_must_have_the_size_that_their_name_says_whatever_is_wanted(tmp_path):
     small = records.serialize_example("id3", jpeg(12, 12), 1)
     write(tmp_path, replaced={3: small})
     with pytest.raises(RequestError, match="id id3: a photo of 12x12 pixels, expected 16x16"):
-        read_split(str(tmp_path), "train", 9, CLASSES)
+        read_split(str(tmp_path), "train", CLASSES)

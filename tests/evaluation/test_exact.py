@@ -44,7 +44,7 @@ def splits(tmp_path_factory):
     def split(size, shards):
         folder = tmp_path_factory.mktemp("split")
         write_split(folder, "val", size, size=SIZE, num_classes=CLASSES, shards=shards)
-        return read_split(str(folder), "val", SIZE, CLASSES)
+        return read_split(str(folder), "val", CLASSES)
 
     return split
 

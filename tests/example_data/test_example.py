@@ -86,7 +86,7 @@ def test_layout_is_the_competitions(data_dir):
 
 def test_package_reads_it(data_dir):
     for split, count in COUNTS.items():
-        assert read_split(str(data_dir), split, SIZE, 104).size == 104 * count
+        assert read_split(str(data_dir), split, 104).size == 104 * count
 
 
 def test_every_class_has_its_photos_in_mixed_order(data_dir):

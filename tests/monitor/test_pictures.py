@@ -16,7 +16,7 @@ from tests.photos import write_data_set
 @pytest.fixture(scope="module")
 def val(tmp_path_factory):
     data = write_data_set(tmp_path_factory.mktemp("data") / "d", train=4, val=40, test=5)
-    return read_split(str(data), "val", 32, 3)
+    return read_split(str(data), "val", 3)
 
 
 # The photos that are shown

@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 
 def read(folder, **options):
-    return read_split(str(folder), "train", SIZE, 3, **options)
+    return read_split(str(folder), "train", 3, **options)
 
 
 @pytest.mark.parametrize("indices", [[0], [22, 0, 7, 7, 11], list(range(COUNT)), [21, 22], []])

@@ -6,8 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from flowers_tpu.data import fingerprints, shards
+from flowers_tpu.data import decode, fingerprints, records, shards
 from flowers_tpu.data.options import DataOptions
 from flowers_tpu.data.splits import read_split
 from flowers_tpu.runs import data as data_lib
@@ -43,10 +44,10 @@ def rewrite_names(folder, *names):
 
 
 def test_the_content_is_the_same_in_other_shards_and_with_other_labels(folder, copy):
-    split = read_split(str(folder), "train", 32, 3)
+    split = read_split(str(folder), "train", 3)
     shutil.rmtree(copy / "train")
     write_split(copy, "train", split.size, shards=3)
-    other = read_split(str(copy), "train", 32, 3)
+    other = read_split(str(copy), "train", 3)
     assert fingerprints.content(split, NAMES) == fingerprints.content(other, NAMES)
     assert fingerprints.order(split) != fingerprints.order(other)
     turned = dataclasses.replace(split, labels=2 - split.labels)
@@ -57,7 +58,7 @@ def test_the_content_is_the_same_in_other_shards_and_with_other_labels(folder, c
 
 @pytest.mark.parametrize("field", ["fingerprints", "labels"])
 def test_one_photo_or_label_makes_another_fingerprint(folder, field):
-    split = read_split(str(folder), "train", 32, 3)
+    split = read_split(str(folder), "train", 3)
     values = getattr(split, field).copy()
     values[5] = (values[5] + 1) % 3
     other = dataclasses.replace(split, **{field: values})
@@ -165,3 +166,20 @@ def test_shards_that_seem_to_be_missing_are_said(copy, change, said, caplog):
     import re
 
     assert re.search(said, oddity) and oddity in caplog.text
+
+
+# Sizes
+
+
+def test_photos_smaller_than_the_model_sees_are_enlarged_with_one_line(folder, caplog):
+    with caplog.at_level("WARNING"):
+        data = data_lib.load(DataOptions(data_dir=str(folder), image_size=48))
+    assert caplog.text.count("have 32 px, and are enlarged") == 1
+    decoder = decode.for_evaluation(data.splits["val"].photo_size, 48)
+    serialized = next(iter(tf.data.TFRecordDataset(data.splits["val"].shards[0].path)))
+    jpeg = records.parse(serialized)["image"]
+    expected = tf.image.resize(tf.io.decode_jpeg(jpeg, channels=3), [48, 48], antialias=True)
+    np.testing.assert_allclose(decoder(jpeg), expected, atol=0.5)
+    for size in (48, 20):
+        trained = decode.for_training(32, size, 0.5)
+        assert trained.side == 32, "augmentation cuts from the photo, then resizes to the size"

@@ -37,7 +37,7 @@ def make_recipe(folder, strategy=None, facts=None, **flags):
 
 @pytest.fixture(scope="module")
 def splits(folder):
-    return {name: read_split(str(folder), name, IMAGE_SIZE, 3) for name in records.LABELED_SPLITS}
+    return {name: read_split(str(folder), name, 3) for name in records.LABELED_SPLITS}
 
 
 def seen(fed, first_step=0):

@@ -13,7 +13,7 @@ NAMES = ("iris", "rose", "lotus")
 
 
 def read(folder, split="train", **options):
-    return read_split(str(folder), split, 16, 3, **options)
+    return read_split(str(folder), split, 3, **options)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ def write(folder, split, levels, labels):
         for n, (level, label) in enumerate(zip(levels, labels, strict=True))
     ]
     records.write_shards(str(folder / split), serialized, SIZE, 2)
-    return read_split(str(folder), split, SIZE, len(NAMES))
+    return read_split(str(folder), split, len(NAMES))
 
 
 def levels(figure) -> list[int]:
@@ -100,7 +100,7 @@ def test_draws_go_across(train):
 
 def test_an_augmented_photo_is_what_the_pipeline_gives(tmp_path):
     write_split(tmp_path, "train", 6, size=3 * SIZE, shards=1)
-    split = read_split(str(tmp_path), "train", SIZE, 3)
+    split = read_split(str(tmp_path), "train", 3)
     augmentation = Augmentation(hue=0.1)
     decoder = decode.for_training(split.photo_size, SIZE, augmentation.least_side)
     assert decoder.factor == 2
