@@ -119,7 +119,7 @@ def test_class_names(tmp_path):
     with pytest.raises(RequestError, match=r"train.*label 2, expected 0 to 1"):
         recipe.changed(classes=str(tmp_path / "two.txt")).load_data()
     (tmp_path / "classes.txt").unlink()
-    with pytest.raises(RequestError, match="no classes.txt, and its labels are 0 to 2, not the"):
+    with pytest.raises(RequestError, match=r"no classes.txt, and its labels are 0 to 2, not the"):
         recipe.load_data()
 
 
