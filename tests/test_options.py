@@ -142,11 +142,18 @@ OTHERS = {
     "report_images": "files",
     "tensorboard": False,
     "profile_steps": "20,25",
+    "backbone_rate": 0.1,
+    "train_from": "conv",
+    "ema_decay": 0.999,
+    "monitor": "val_accuracy",
+    "from_run": "runs/another@latest",
+    "max_hours": 8.5,
 }
+NOT_WITH_OTHERS = {"finish"}  # does not go with --overwrite
 
 
 def test_other_values_cover_every_flag():
-    assert OTHERS.keys() == FIELDS.keys()
+    assert OTHERS.keys() | NOT_WITH_OTHERS == FIELDS.keys()
     assert not [name for name, value in OTHERS.items() if value == FIELDS[name].default]
 
 
@@ -176,8 +183,7 @@ def parsed(*arguments):
 def test_a_flagfile_gives_the_same_run_again(tmp_path, given):
     flagfile = tmp_path / "flags.txt"
     flagfile.write_text(given.to_flagfile())
-    # Deleting the run once more is no part of it.
-    assert parsed(f"--flagfile={flagfile}") == given.changed(overwrite=False)
+    assert parsed(f"--flagfile={flagfile}") == given
 
 
 def test_a_spec_survives_json():
@@ -187,7 +193,7 @@ def test_a_spec_survives_json():
 
 def test_flags_are_flat_and_parts_are_not():
     spec = Spec.of(**OTHERS)
-    assert spec.flat() == OTHERS
+    assert spec.flat() == OTHERS | {"finish": False}
     assert spec.augmentation.crop_min == 1.0
     assert spec.schedule.lr_decay == 0.9
     assert spec.run.run_dir == "runs/name"
@@ -226,6 +232,8 @@ def test_what_is_changed_comes_before_what_was_given():
         ("seed", 2**31),
         *((name, "x") for name in ("precision", "batch_norm", "lr_schedule", "lr_granularity")),
         *((name, "x") for name in ("optimizer", "class_weights", "on_nan")),
+        *(("backbone_rate", 0.0), ("ema_decay", -1e-9), ("ema_decay", 1.0), ("max_hours", -1e-9)),
+        ("monitor", "loss"),
         *(("profile_steps", text) for text in ("5", "5,", "5,5", "6,5", "-1,5", "5,6,7", "a,b")),
     ],
 )
@@ -243,6 +251,7 @@ def test_values_out_of_range_are_refused_by_name(name, value):
         {"weight_decay": 0.1, "optimizer": "adam"},
         {"weight_decay": 0.1, "optimizer": "sgd"},
         {"require_tpu": True, "tpu": ""},
+        {"finish": True, "overwrite": True},
     ],
 )
 def test_contradictions_are_refused_naming_both_flags(flags_given):
@@ -280,11 +289,24 @@ def test_only_flags_that_change_results_count_as_differing():
         "report_images",
         "tensorboard",
         "profile_steps",
+        "on_nan",
+        "monitor",
+        "early_stopping_patience",
+        "max_hours",
     }
     others = Spec.of(**OTHERS)
     assert set(Spec.of().differing(others)) == OTHERS.keys() - free
     assert Spec.of(seed=1).differing(Spec.of(seed=2, replicas=2)) == ["seed"]
     assert others.differing(Spec.of(**OTHERS)) == []
+    assert Spec.of(finish=True).differing(Spec.of()) == []
+
+
+@pytest.mark.parametrize(
+    ("schedule", "differing"), [("ramp_decay", []), ("constant", []), ("cosine", ["epochs"])]
+)
+def test_epochs_may_differ_if_no_rate_depends_on_them(schedule, differing):
+    few, many = (Spec.of(epochs=epochs, lr_schedule=schedule) for epochs in (3, 9))
+    assert few.differing(many) == differing
 
 
 def test_a_spec_cannot_be_changed_in_place():

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from flowers_tpu.data import classes
 from flowers_tpu.data.shards import find_shards
+from flowers_tpu.runs import data as data_lib
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.system import terminal
@@ -59,8 +60,8 @@ def data_facts(recipe: Recipe) -> DataFacts:
             folder = recipe.data_folder()
             shards = find_shards(folder, "train")
             count = sum(shard.count for shard in shards)
-            num_classes = len(recipe.class_names(folder))
-            return DataFacts(num_classes, shards[0].image_size, count)
+            names = data_lib.class_names_of(options, folder) or classes.FLOWERS
+            return DataFacts(len(names), shards[0].image_size, count)
         except RequestError as error:
             reason = str(error)
     names = classes.read_classes(options.classes) if options.classes else classes.FLOWERS

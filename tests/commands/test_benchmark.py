@@ -180,6 +180,7 @@ def test_a_folder_of_something_else_is_refused(flags, tmp_path):
 def test_the_notebook_is_compared_at_the_photos_own_size_alone(flags, tmp_path):
     for split in ("train", "val", "test"):
         photos.write_split(tmp_path / "larger", split, 20, size=64)
+    (tmp_path / "larger" / "classes.txt").write_text("rose\ntulip\niris\n")
     flags = {**flags, "data_dir": str(tmp_path / "larger")}
     with pytest.raises(RequestError, match=r"photos as they are, here of 64 px, .*=32; use .*=64"):
         run(flags, tmp_path / "out", measure="loop", against="notebook")

@@ -250,6 +250,10 @@ def test_a_run_is_not_continued_with_other_records_left_out(tmp_path, monkeypatc
         train.train(spec)
     assert (tmp_path / "run" / "bad_records.csv").read_text() == "split,file,record,id,problem\n"
     rewrite(shard(data), cut_photo(0))
+    with pytest.raises(RequestError, match="train has 23 photos, but the run began with 24"):
+        train.train(spec)
+    # As a run of version 0.1, which knows its data by nothing else.
+    (tmp_path / "run" / "data.json").unlink()
     with pytest.raises(RequestError, match=r"bad_records\.csv: lists other records"):
         train.train(spec)
 

@@ -48,7 +48,8 @@ def test_help_names_every_flag_and_its_default(got, capsys, flag):
         name = f"--[no]{field.name} " if field.type is bool else f"--{field.name}="
         (line,) = (line for line in lines if line.startswith(f"  {name}"))
         unit = f" {field.metadata['unit']}" if field.metadata["unit"] else ""
-        assert line.endswith(f"(default {field.default!r}{unit})")
+        may_change = "; may change on the same run" if field.metadata["free"] else ""
+        assert line.endswith(f"(default {field.default!r}{unit}{may_change})")
         assert " ".join(field.metadata["help"].split()) in " ".join(text.split())
     assert "adam|adamw" in text
     assert "--flagfile" in text

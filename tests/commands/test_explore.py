@@ -109,6 +109,7 @@ def test_everything_at_once(data, tmp_path, capsys, monkeypatch):
 def test_what_is_missing_and_what_is_bad_is_said(tmp_path, capsys):
     data = tmp_path / "data"
     write_split(data, "train", 20)
+    (data / "classes.txt").write_text("rose\ntulip\niris\n")
     serialized = [
         records.serialize_example("whole", jpeg(photo(np.random.default_rng(0), 32)), 0),
         # A sound header, and then nothing: only decoding tells.

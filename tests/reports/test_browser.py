@@ -91,7 +91,7 @@ def opened(request, tmp_path_factory):
     data = write_data_set(folder / "data", **counts)
     images, colors = request.param
     run, recipe, splits = finished_runs.write_run(folder / "run", data, report_images=images)
-    report.write_report(recipe, run, splits, StopAt())
+    report.write_report(recipe, run, run, splits, StopAt())
     flags = ["--force-dark-mode"] if colors == "dark" else []
     return run, *open_in_browser(folder / "run", folder / "profile", *flags), colors
 

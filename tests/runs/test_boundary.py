@@ -108,6 +108,23 @@ def test_a_signal_saves_and_stops_wherever_it_comes(clock, step):
     assert not make(clock, **NEVER).decide(step, 100, Pacer()).stop
 
 
+@pytest.mark.parametrize(
+    ("validated", "hours_of_training"),
+    [(None, 9.0), ((3600, 0.5), 9.0), ((7200, 0.25), 9.0), ((3600, 1.0), 8.0)],
+)
+def test_the_time_is_up_while_there_is_some_for_the_scores(clock, validated, hours_of_training):
+    """Of 10 hours a tenth is kept until a validation is done, then twice what its speed says."""
+    made = make(clock, max_hours=10.0, **NEVER)
+    if validated:
+        made.reserve_for_scores(*validated)
+    clock.now += hours_of_training * 3600 - 1
+    assert made.decide(1, 100, Pacer()) == Decision(1)
+    clock.now += 1
+    assert made.decide(1, 100, Pacer()) == Decision(1, save=True, stop="time")
+    made.signals.stop_requested = True
+    assert made.stop() == "signal", "which does not wait for the scores"
+
+
 def test_only_a_signal_ends_an_evaluation_early():
     signals = types.SimpleNamespace(stop_requested=False)
     evaluation = EvaluationBoundary(signals)

@@ -155,6 +155,15 @@ def test_a_new_run_says_what_it_is(tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["flags"] == spec.flat()
 
 
+def test_what_concerns_one_command_is_no_part_of_the_run(tmp_path):
+    """The flags of the run give it again: nothing is deleted, ended or timed once more."""
+    for given in ({"overwrite": True}, {"finish": True}, {"max_hours": 2.0}):
+        run = begin(tmp_path / "run", Spec.of(seed=3, **given))
+        assert run.read_specs()[0] == Spec.of(seed=3)
+        flags = (tmp_path / "run" / "flags.txt").read_text().splitlines()
+        assert {"--seed=3", "--nooverwrite", "--nofinish", "--max_hours=0.0"} <= set(flags)
+
+
 def test_a_folder_without_config_json_is_no_run_yet(tmp_path, monkeypatch):
     """Killed while the first files were written: `config.json` is the last of them."""
     written = []

@@ -204,7 +204,7 @@ def test_a_finished_run_gets_the_report_it_lacks(other, monkeypatch, capsys):
     assert not run.has("report.html")
     train.train(spec)
     assert run.has("report.html") and read(run, "scores.json") == scores
-    assert "plots/, report.html" in capsys.readouterr().out
+    assert "plots, report.html" in capsys.readouterr().out
     monkeypatch.setattr(report, "write_report", lambda *_: pytest.fail("drawn again"))
     train.train(spec)
 
