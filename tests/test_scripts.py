@@ -198,7 +198,6 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(finished, data, tmp_path, ru
         (["--backbone=vgg17"], "vgg16"),
         (["--optimizer=adam", "--weight_decay=0.1"], "--weight_decay=0.1 does not go with"),
         (["--data_dir=nowhere"], "--data_dir=nowhere: no such folder"),
-        (["--image_size=64"], "holds photos of 32x32 pixels by its name, but --image_size=64"),
         (["--batch_size_per_replica=100"], "fewer than the global batch"),
         (["--weights=nowhere.h5"], "nowhere.h5"),
         (["--require_tpu"], "no TPU found"),

@@ -99,7 +99,7 @@ def test_layout_is_the_competitions(output):
 
 def test_nothing_is_wrong_with_it(output):
     for size in (16, 24):
-        report = check.check(data_folder(str(output), size), size, 3)
+        report = check.check(data_folder(str(output), size), 3)
         assert report.problems == []
         assert report.summary["records"].tolist() == [18, 6, 6]
 

@@ -49,7 +49,7 @@ def splits(tmp_path_factory):
     return split
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     size=st.integers(1, MOST),
     local_batch=st.sampled_from([1, 2, 5]),

@@ -12,7 +12,6 @@ from flowers_tpu.system import folders
 from flowers_tpu.system.errors import RequestError
 from flowers_tpu.system.folders import (
     BENCHMARK,
-    EXPLORATION,
     LOCK,
     OWNERS,
     RUN,
@@ -43,7 +42,9 @@ def test_what_is_not_there_or_empty_or_ones_own_may_be_used(tmp_path, owner):
     check_usable(str(tmp_path), "output_dir", owner)
     for other in OWNERS:
         if other != owner:
-            message = f"holds {'an' if owner == EXPLORATION else 'a'} {owner.what}; choose another"
+            message = (
+                f"holds {'an' if owner.what[0] in 'aeiou' else 'a'} {owner.what}; choose another"
+            )
             assert refusal(tmp_path, other) == f"{message} folder"
 
 

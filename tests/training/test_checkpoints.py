@@ -78,13 +78,13 @@ def test_a_restored_state_goes_on_bit_for_bit(tmp_path, make_strategy, replicas,
     straight = make_state(strategy, backbone=backbone, name=name)
     train = trainer(strategy, straight)
     train(0, 3)
-    straight.progress.history.append({"epoch": 1, "val_loss": 0.1 + 0.2})
+    straight.progress.history.append({"epoch": 1, "val_loss": 0.1 + 0.2, "kept": True})
     Checkpoints(str(tmp_path), straight).save_latest()
     train(3, 3)
 
     resumed = make_state(strategy, backbone=backbone, name=name, seed=1)
     assert Checkpoints(str(tmp_path), resumed).restore_latest()
-    assert resumed.progress.history == [{"epoch": 1, "val_loss": 0.1 + 0.2}]
+    assert resumed.progress.history == [{"epoch": 1, "val_loss": 0.1 + 0.2, "kept": True}]
     assert resumed.step.numpy() == 3
     trainer(strategy, resumed)(3, 3)
     for a, b in zip(everything(straight), everything(resumed), strict=True):
@@ -105,15 +105,17 @@ def test_a_state_moves_to_another_number_of_replicas(tmp_path, make_strategy):
 def test_best_weights_come_back(tmp_path, make_strategy):
     state = make_state(make_strategy(1))
     checkpoints = Checkpoints(str(tmp_path), state)
-    assert not checkpoints.restore_best()
+    with pytest.raises(RunError, match="ckpt-4: is not there, but the history says"):
+        checkpoints.restore_best(epoch=4)
     assert not checkpoints.restore_latest()
     best = [v.numpy() for v in state.classifier.model.variables]
     checkpoints.save_best(epoch=4)
     trainer(make_strategy(1), state)(0, 2)
     assert not np.array_equal(best[0], state.classifier.model.variables[0])
+    checkpoints.save_best(epoch=5)  # of an epoch that the history does not have
     other = make_state(make_strategy(1), seed=5)
-    assert restore_best_weights(str(tmp_path / "best"), other.classifier)
-    assert checkpoints.restore_best()
+    restore_best_weights(str(tmp_path / "best"), other.classifier, epoch=4)
+    checkpoints.restore_best(epoch=4)
     for classifier in (state.classifier, other.classifier):
         for a, b in zip(best, classifier.model.variables, strict=True):
             np.testing.assert_array_equal(a, b)
