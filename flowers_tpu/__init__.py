@@ -17,4 +17,4 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 # Information from TensorFlow's C++ side is for its developers; its warnings and errors stay.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

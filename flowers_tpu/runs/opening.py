@@ -48,8 +48,8 @@ def check_same_data(folder: RunFolder, recipe: Recipe, data: Data) -> None:
         data_lib.check_unchanged(folder.read_json(DATA), data, recipe.spec.data.data_dir)
     else:
         logging.warning(
-            "%s: made by an earlier version, which kept nothing to know its data by, so whether they "
-            "are the same cannot be checked, and which drew other numbers for augmentation",
+            "%s: made by an earlier version, which kept nothing to know its data by, so whether "
+            "they are the same cannot be checked, and which drew other numbers for augmentation",
             folder.path,
         )
 
