@@ -11,6 +11,7 @@ import time
 import pandas as pd
 import pytest
 
+from flowers_tpu.runs import goodput
 from tests.calling import call
 from tests.photos import write_data_set
 from tests.test_resume import assert_same_run
@@ -124,3 +125,34 @@ def test_killed_in_every_phase(whole, data, tmp_path):
     counts = {phase: hits.count(phase) for phase in PHASES}
     print(f"{len(hits)} kills: {counts}")
     assert len(hits) >= 20 and min(counts.values()) >= 2
+
+
+@pytest.mark.slow
+def test_killed_by_the_weather(tmp_path):
+    """Killed at random, every 30 s on the mean, until the run ends; 20 minutes at most."""
+    flags = [
+        *("--data_dir=example", "--image_size=64", "--backbone=small_cnn", "--weights=none"),
+        *("--batch_size_per_replica=32", "--warmup_epochs=0", "--epochs=16", "--noreport"),
+        *("--learning_rate=1e-3", "--early_stopping_patience=0", "--checkpoint_every_steps=10"),
+    ]
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    subprocess.run(
+        [sys.executable, "scripts/train.py", *flags, f"--run_dir={undisturbed}"], check=True
+    )
+    generator, kills, begin, code = random.Random(0), 0, time.monotonic(), None
+    while code != 0:
+        assert time.monotonic() - begin < 1200, "the weather was too bad"
+        process = subprocess.Popen(
+            [sys.executable, "scripts/train.py", *flags, f"--run_dir={killed}"]
+        )
+        try:
+            code = process.wait(generator.expovariate(1 / 30))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+            kills += 1
+    assert_same_run(undisturbed, killed)
+    shares = {path.name: goodput.summary(pd.read_csv(path / goodput.FILE))["goodput"]
+              for path in (undisturbed, killed)}  # fmt: skip
+    print(f"{kills} kills; goodput {shares}")
+    assert kills > 2 and 0 < shares["killed"] < shares["undisturbed"] < 1

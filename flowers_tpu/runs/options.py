@@ -104,16 +104,24 @@ class RunOptions(Options):
 
 
 @dataclasses.dataclass(frozen=True)
-class ResultsOptions(Options):
-    """Which weights of a run to take, and where results go."""
+class CheckpointOptions(Options):
+    """Which weights of a run to take."""
 
-    topic: ClassVar[str] = "Results"
+    topic: ClassVar[str] = "Checkpoint"
 
     checkpoint: str = knob(
         "best",
         "Weights to take: of the best epoch by --monitor, or the last ones.",
         choices=("best", "latest"),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultsOptions(CheckpointOptions):
+    """Which weights of a run to take, and where results go."""
+
+    topic: ClassVar[str] = "Results"
+
     output_dir: str = knob(
         "",
         "Folder for the results; empty: that of the run. For a run in a folder that cannot be "
@@ -142,16 +150,11 @@ class ExportOptions(ResultsOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassifyOptions(Options):
+class ClassifyOptions(CheckpointOptions):
     """How names of photos are told."""
 
     topic: ClassVar[str] = "Naming"
 
-    checkpoint: str = knob(
-        "best",
-        "Weights to take: of the best epoch by --monitor, or the last ones.",
-        choices=("best", "latest"),
-    )
     json: bool = knob(False, "Print JSON, and nothing else, in place of the table.")
     output: str = knob("", "PNG file to make: a sheet of the photos with their names; empty: none.")
 

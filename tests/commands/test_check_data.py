@@ -133,6 +133,22 @@ def test_everything_that_is_wrong_is_listed(tmp_path, check_data):
     ]
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda f: (f / "sample_submission.csv").write_text("id,label\nx,0\n"), "lists 1 ids"),
+        (lambda f: shard(f).unlink(), "no shard 00, though there is one 01"),
+        (lambda f: (f / "val" / "02-32x32-9.tfrec.crdownload").touch(), "a download that did not"),
+        (lambda f: (f / "classes.txt").unlink(), "its labels are 0 to 2"),
+    ],
+)
+def test_what_training_would_say_is_a_problem_here(tmp_path, check_data, change, problem):
+    write_data_set(tmp_path)
+    change(tmp_path)
+    code, out, err = check_data(tmp_path)
+    assert code == 2 and problem in out and "problems, listed above: 1" in err
+
+
 # Runs
 
 

@@ -308,6 +308,16 @@ def test_a_linear_probe_is_scored_and_opened_again(data, tmp_path):
 # Where a run lies
 
 
+def test_a_new_folder_is_locked_before_anything_else(data, tmp_path, capsys):
+    """As by a process that is reading its data: nothing is there yet but the lock."""
+    run_dir = tmp_path / "r"
+    with folders.locked(str(run_dir), "run_dir"):
+        train(data, run_dir, code=2)
+        assert "is in use by process" in capsys.readouterr().err
+        assert [path.name for path in run_dir.iterdir()] == [folders.LOCK]
+    assert not run_dir.exists()
+
+
 def test_every_command_takes_a_folder_with_any_name(data, tmp_path):
     name = "r[1]\\b?*"
     run_dir, out = tmp_path / name, tmp_path / f"out {name}"
