@@ -197,10 +197,11 @@ def dynamic_operations(module: bytes) -> list[tuple[str, str]]:
 
 
 def state_variables(state: TrainState) -> list[tf.Variable]:
-    """All that a run keeps on the device: weights and the slots of both optimizers."""
-    optimizers = (state.warmup_optimizer, state.finetune_optimizer)
-    slots = [variable for optimizer in optimizers for variable in optimizer.variables()]
-    return [*state.classifier.model.variables, *slots, state.step]
+    """All that a run keeps on the device: weights, their averages, and the optimizers' slots."""
+    optimizers = (state.warmup_optimizer, state.finetune_optimizer, state.backbone_optimizer)
+    slots = [v for optimizer in optimizers if optimizer for v in optimizer.variables()]
+    averages = state.averages.variables if state.averages else ()
+    return [*state.classifier.model.variables, *slots, *averages, state.step]
 
 
 def _is_dynamic(shape) -> bool:

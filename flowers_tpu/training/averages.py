@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 
-class Averages(tf.Module):
+class Averages:
     """The averages of all weights of a model, moving statistics included.
 
     Make it under the strategy's scope. Each replica keeps and moves its own copy; they are equal,
@@ -22,7 +22,6 @@ class Averages(tf.Module):
     """
 
     def __init__(self, variables: Sequence[tf.Variable], decay: float):
-        super().__init__(name="averages")
         self._variables = [v for v in variables if v.dtype.is_floating]
         self._decay = decay
         own = {
@@ -35,6 +34,15 @@ class Averages(tf.Module):
             tf.Variable(tf.identity(v), name=f"average_{n}", **own)
             for n, v in enumerate(self._variables)
         ]
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Those that it keeps: the count of updates, and the averages."""
+        return [self.count, *self.values]
+
+    def checkpoint(self) -> tf.train.Checkpoint:
+        """Everything that the next update depends on, but the weights themselves."""
+        return tf.train.Checkpoint(count=self.count, values=self.values)
 
     def update(self) -> None:
         """Takes an update of the variables in; call it within a replica, after the update."""

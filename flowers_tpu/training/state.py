@@ -67,7 +67,8 @@ class TrainState:
 
     def checkpoint(self) -> tf.train.Checkpoint:
         """Everything that the next step depends on."""
-        optional = {"averages": self.averages, "backbone_optimizer": self.backbone_optimizer}
+        averages = None if self.averages is None else self.averages.checkpoint()
+        optional = {"averages": averages, "backbone_optimizer": self.backbone_optimizer}
         return tf.train.Checkpoint(
             model=self.classifier.model,
             warmup_optimizer=self.warmup_optimizer,

@@ -87,6 +87,8 @@ VARIANTS = {
     "warps": {"rotation": 10.0, "zoom": 0.1, "translation": 0.1},
     "colours": {"hue": 0.1, "brightness": 0.1, "contrast": 0.1},
     "erasing": {"random_erasing": 0.5},
+    "averages and two rates": {"ema_decay": 0.99, "backbone_rate": 0.1},
+    "from a layer on": {"backbone": "small_cnn", "train_from": "stage2"},
     "mobilenet_v2": {"backbone": "mobilenet_v2", "alpha": 0.35},
 }
 
@@ -102,6 +104,8 @@ def test_every_step_is_static_whatever_the_flags(flags):
     model = state.classifier.model
     updated = [*model.trainable_variables, *batch_norm_statistics(model).all]
     updated += [*state.finetune_optimizer.variables(), state.step]
+    updated += state.backbone_optimizer.variables() if state.backbone_optimizer else []
+    updated += state.averages.variables if state.averages else []
     sizes, aliased = parameters(programs["fine-tuning"])
     assert sum(sizes[number] for number in aliased) == size(updated)
     trained = size(model.trainable_variables)
