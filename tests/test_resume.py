@@ -35,7 +35,7 @@ def assert_same_run(a, b):
 
 
 def make_spec(data, run_dir, **changes):
-    """Two stages, batch normalization on 2 replicas, dropout, and every augmentation."""
+    """Two stages, batch normalization on 2 replicas, dropout, an average of weights, two rates."""
     values = {
         "data_dir": str(data),
         "run_dir": str(run_dir),
@@ -48,6 +48,8 @@ def make_spec(data, run_dir, **changes):
         "epochs": 2,
         "learning_rate": 1e-2,
         "dropout": 0.3,
+        "ema_decay": 0.5,
+        "backbone_rate": 0.5,
         "steps_per_loop": 1,
         "tensorboard": False,
         "report": False,
@@ -70,6 +72,21 @@ def whole_and_polls(data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(whole_and_polls):
     return whole_and_polls[0]
+
+
+def test_results_are_those_of_the_average(whole):
+    """Validation, best weights and scores all have it in the place of the weights."""
+    history = pd.read_csv(whole / "history.csv")
+    kept = history[history["kept"]].iloc[-1]
+    scores = json.loads((whole / "scores.json").read_text())["val"]
+    assert scores["loss"] == pytest.approx(kept["val_loss"], rel=1e-5)
+    assert scores["macro_f1"] == pytest.approx(kept["val_macro_f1"])
+    best = tf.train.load_checkpoint(
+        str(whole / "checkpoints" / "best" / f"ckpt-{int(kept['epoch'])}")
+    )
+    name = next(n for n in best.get_variable_to_shape_map() if "kernel" in n)
+    if kept["epoch"] == len(history):  # then `latest` is of the same moment
+        assert not np.array_equal(best.get_tensor(name), tensors(whole)[name])
 
 
 def stop_and_continue(monkeypatch, spec, *stops):
