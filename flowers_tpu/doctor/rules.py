@@ -19,8 +19,8 @@ OTHER_PACKAGES = (
     "numpy pandas 'scikit-learn>=1.3' absl-py Pillow h5py tqdm 'matplotlib>=3.8' Jinja2 psutil "
     "tensorboard"
 )
-# tensorflow-tpu 2.20.0 lets pip take any later libtpu; of those tried by us, 0.0.14, 0.0.17, 0.0.21,
-# 0.0.24 and 0.0.30 load, and with 0.0.33, 0.0.36 and 0.0.52 importing TensorFlow aborts.
+# tensorflow-tpu 2.20.0 lets pip take any later libtpu. Tried on a CPU, 0.0.14, 0.0.17,
+# 0.0.21, 0.0.24 and 0.0.30 load, while with 0.0.33, 0.0.36 and 0.0.52 importing TensorFlow aborts.
 LAST_GOOD_LIBTPU, FIRST_BAD_LIBTPU = "0.0.30", "0.0.33"
 TPU_LINES = (
     "pip install 'tensorflow-tpu==2.20.0' 'libtpu==0.0.14'",
@@ -296,6 +296,15 @@ def _others_on_tpu(facts: Facts) -> str:
         return ""
     named = ", ".join(f"{name} {packages(facts)[name]}" for name in there)
     return named + ": whoever of them is imported takes libtpu, and TensorFlow finds no TPU."
+
+
+def _wheel_without_tpu(facts: Facts) -> str:
+    if on_tpu(facts) or not any(name in _TPU_WHEELS for name in wheels(facts)):
+        return ""
+    return (
+        "tensorflow-tpu is installed, but there is no TPU: it cannot compile for a CPU, which "
+        "augmentation on the host needs (or give --augment_on=device)."
+    )
 
 
 def _failing(facts: Facts) -> str:
@@ -625,6 +634,10 @@ RULES = (
     Rule("two-tensorflows", _several, install),
     Rule("no-tensorflow", _none, install),
     Rule("no-tpu-operations", _no_operations, install),
+    Rule(
+        "tpu-wheel-without-tpu", _wheel_without_tpu,
+        lambda facts: [*_uninstall(facts, wheels(facts)), LINE],
+    ),
     Rule("tpu-taken-by-packages", _others_on_tpu, install, source=KAGGLE_1370),
     Rule(
         "tensorflow-2.19", _failing, install,

@@ -99,6 +99,10 @@ CASES = {
         (place(TPU, tensorflow={"tpu_kernels": 0}), "tensorflow-tpu 2.20.0 has no TPU operations",
          "python -m pip install 'tensorflow-tpu==2.20.0' 'libtpu==0.0.14'"),
     ],
+    "tpu-wheel-without-tpu": [
+        (place(TPU, devices={"accel": [], "chips": []}, variables={"TPU_ACCELERATOR_TYPE": None}),
+         "cannot compile for a CPU", "python -m pip uninstall -y tensorflow-tpu"),
+    ],
     "tpu-taken-by-packages": [
         (place(TPU, packages={"jax": "0.6.2", "torch-xla": "2.8.0"}), "jax 0.6.2, torch-xla 2.8.0",
          "python -m pip uninstall -y jax torch-xla"),
