@@ -28,6 +28,7 @@ FLOORS = (
     {"training"},
     {"models", "data"},
     {"options", "system"},
+    {"doctor"},
 )
 NEIGHBOURS = {
     ("monitor", "reports"): "the pictures of a running model are drawn as those of its report",
@@ -147,6 +148,22 @@ def test_the_command_line_is_light():
     assert others - sys.stdlib_module_names <= {PACKAGE, "absl", "tqdm"}
 
 
+def test_the_doctor_stands_alone():
+    """It runs where nothing is installed; its neighbours would import what is missing there."""
+    found = {
+        other
+        for module, tree in SOURCES.items()
+        if room(module) == "doctor"
+        for other in imports_of(tree)
+    }
+    ours = {other for other in found if other.partition(".")[0] == PACKAGE}
+    assert ours and {room(other) for other in ours} == {"doctor"}
+    assert {other.partition(".")[0] for other in found - ours} <= sys.stdlib_module_names
+    script = ast.parse((ROOT / "scripts/doctor.py").read_text("utf-8"))
+    assert set(imports_of(script)) == {"os", "sys", f"{PACKAGE}.doctor.main"}
+    assert everything_imported_by(PACKAGE) <= {PACKAGE, "os", "sys"}
+
+
 def test_training_knows_no_terminal_and_no_signals():
     found = {
         other
@@ -165,11 +182,12 @@ def test_at_the_root_is_only_what_every_room_stands_on():
 
 
 def test_a_script_is_one_call():
-    for path in sorted((ROOT / "scripts").glob("*.py")):
+    scripts = set((ROOT / "scripts").glob("*.py")) - {ROOT / "scripts/doctor.py"}
+    for path in sorted(scripts):
         tree = ast.parse(path.read_text("utf-8"))
         assert set(imports_of(tree)) == {"sys", "flowers_tpu.commands.cli"}, path
         assert ast.unparse(tree.body[-1].body[0]) == f"sys.exit(cli.main('{path.stem}'))", path
-    assert {path.stem for path in (ROOT / "scripts").glob("*.py")} == cli.COMMANDS.keys()
+    assert {path.stem for path in scripts} == cli.COMMANDS.keys()
 
 
 # Who sees a whole specification

@@ -104,7 +104,7 @@ def choose(arguments: Sequence[str]) -> int:
     """Runs the command that the first argument names; see `main`."""
     name, *rest = [*arguments, ""]
     if name not in COMMANDS:
-        print(f"usage: python -m flowers_tpu COMMAND …; commands: {', '.join(COMMANDS)}")
+        print(f"usage: python -m flowers_tpu COMMAND …; commands: {', '.join(COMMANDS)}, doctor")
         return 0 if name in _HELP else 2
     return main(name, rest[:-1])
 

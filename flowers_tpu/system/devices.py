@@ -97,7 +97,10 @@ def _reason(error: BaseException) -> str:
 def _hint(tpu: str) -> str:
     """What is mostly the matter where such a TPU is not found."""
     if tpu == "local":
-        return "On a TPU VM, TensorFlow must be the package `tensorflow-tpu`; see the README."
+        return (
+            "On a TPU VM, TensorFlow must be the package `tensorflow-tpu`; "
+            "`python scripts/doctor.py` says what is wrong."
+        )
     if tpu.startswith("grpc://"):
         return "An address is reached from the TPU's own network only; see the README."
     return (

@@ -233,5 +233,5 @@ def test_the_readmes_installation_on_a_tpu_names_every_package():
     named = {re.match(r"[\w-]+", word)[0] for word in words if re.match(r"\w", word)}
     assert needed - {"tensorflow"} <= named
     assert "tensorflow" not in named and "tensorflow-tpu" in named
-    versions = re.findall(r"(?:tensorflow-tpu|tf_keras)==(\S+)", lines)
+    versions = re.findall(r"(?:tensorflow-tpu|tf_keras)==(\d+\.\d+)\.\d+\b", lines)
     assert len(versions) == 2 and len(set(versions)) == 1
