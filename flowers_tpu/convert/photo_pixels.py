@@ -2,16 +2,18 @@
 
 import functools
 import io
+import os
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import Image, ImageCms
+
+from flowers_tpu.convert import metadata
 
 # No TensorFlow here: photos are converted in threads of Pillow's own code.
 
 _WHITE = (255, 255, 255)  # behind what is transparent
 _GREY = (128, 128, 128)  # around a padded photo; what most networks scale to about zero
-_TURNED = range(5, 9)  # the EXIF orientations that exchange width and height
 # A JPEG may be decoded at a half, quarter or eighth of its size, as long as it stays so many times
 # as large as what is made of it.
 _DECODED_AT_LEAST = 2
@@ -46,19 +48,46 @@ def render(path: str, style: Style) -> Rendered:
         Exception: of any kind, since Pillow's readers raise what they please at damaged files;
             also at photos of over twice `PIL.Image.MAX_IMAGE_PIXELS`.
     """
-    with Image.open(path, formats=_formats()) as image:
+    try:
+        pixels = _load(path, style)
+    except Exception as error:  # of any kind: see above
+        pixels = _load_plain(path, style, error)
+    square = _crop if style.crop == "center" else _pad
+    jpegs = {size: _encode(square(pixels.image, size), style.quality) for size in style.sizes}
+    return Rendered(jpegs, pixels.width, pixels.height)
+
+
+class _Pixels(NamedTuple):
+    """A photo in sRGB, upright, possibly decoded at a reduced size."""
+
+    image: Image.Image
+    width: int  # of all of it, pixels
+    height: int
+
+
+def _load(source: str | io.BytesIO, style: Style) -> _Pixels:
+    with Image.open(source, formats=_formats()) as image:
         width, height = image.size
         side = max(style.sizes) * _DECODED_AT_LEAST
         factor = side / (min(width, height) if style.crop == "center" else max(width, height))
         if factor < 1:
             image.draft(None, (round(width * factor), round(height * factor)))
         image.load()  # turns a TIFF by itself
-        if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
+        turned, is_exchanged = metadata.upright(image)
+        if is_exchanged:
             width, height = height, width
-        pixels = _to_srgb(ImageOps.exif_transpose(image))
-    square = _crop if style.crop == "center" else _pad
-    jpegs = {size: _encode(square(pixels, size), style.quality) for size in style.sizes}
-    return Rendered(jpegs, width, height)
+        return _Pixels(_to_srgb(turned), width, height)
+
+
+def _load_plain(path: str, style: Style, error: Exception) -> _Pixels:
+    """Loads a photo without its metadata; raises `error` if they were not at fault."""
+    if isinstance(error, Image.DecompressionBombError) or not os.path.isfile(path):
+        raise error
+    with open(path, "rb") as file:
+        content = metadata.plain(file.read())
+    if content is None:
+        raise error
+    return _load(io.BytesIO(content), style)
 
 
 def is_enlarged(photo: Rendered, size: int, crop: str) -> bool:
