@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 from absl import logging
-from PIL import UnidentifiedImageError
 
-from flowers_tpu.convert import photo_list, photo_pixels, photo_split, tables
+from flowers_tpu.convert import csv_list, photo_list, photo_pixels, photo_split, tables
 from flowers_tpu.convert.options import ConvertOptions
 from flowers_tpu.convert.photo_list import Photo
 from flowers_tpu.convert.photo_pixels import Rendered, Style
@@ -72,7 +71,7 @@ def style_of(options: ConvertOptions) -> Style:
 def _convert(options: ConvertOptions, folder: str) -> tables.Summary:
     """Writes the whole data set to an empty folder."""
     if options.csv:
-        listing = photo_list.list_csv(options.csv, options.photos)
+        listing = csv_list.list_csv(options.csv, options.photos)
     else:
         listing = photo_list.list_folder(options.photos)
     wanted = classes.read_classes(options.classes) if options.classes else ()
@@ -157,10 +156,8 @@ def _render_all(photos: Sequence[Photo], options: ConvertOptions) -> Iterator[Re
     def render(photo: Photo) -> Rendered | str:
         try:
             return photo_pixels.render(photo.path, style)
-        except UnidentifiedImageError:
-            return "no picture that Pillow can read"
         except Exception as error:  # whatever Pillow's readers make of bytes that are no picture
-            return getattr(error, "strerror", None) or first_line(error)
+            return photo_pixels.why_unreadable(photo.path, error)
 
     waiting: collections.deque[concurrent.futures.Future] = collections.deque()
     with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(threads) as pool:

@@ -1,14 +1,16 @@
 """From a photo as a camera or a program left it to square sRGB JPEGs."""
 
+import contextlib
 import functools
 import io
 import os
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, UnidentifiedImageError
 
-from flowers_tpu.convert import metadata
+from flowers_tpu.convert import first_bytes, metadata
+from flowers_tpu.system.errors import first_line
 
 # No TensorFlow here: photos are converted in threads of Pillow's own code.
 
@@ -46,8 +48,12 @@ def render(path: str, style: Style) -> Rendered:
 
     Raises:
         Exception: of any kind, since Pillow's readers raise what they please at damaged files;
-            also at photos of over twice `PIL.Image.MAX_IMAGE_PIXELS`.
+            also at photos of over twice `PIL.Image.MAX_IMAGE_PIXELS`. `why_unreadable` makes
+            words of it.
     """
+    kind = first_bytes.read_kind(path, _ending(path))
+    if kind and kind.is_picture and not kind.reader:
+        raise UnidentifiedImageError(kind.name)  # though Pillow may find a thumbnail in it
     try:
         pixels = _load(path, style)
     except Exception as error:  # of any kind: see above
@@ -90,6 +96,42 @@ def _load_plain(path: str, style: Style, error: Exception) -> _Pixels:
     return _load(io.BytesIO(content), style)
 
 
+def why_unreadable(path: str, error: Exception) -> str:
+    """Returns what is wrong with a photo at which `render` raised, in words.
+
+    Args:
+        path: of the photo.
+        error: what was raised.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    with contextlib.suppress(OSError):
+        if not os.path.getsize(path):
+            return "an empty file"
+    if not isinstance(error, UnidentifiedImageError):
+        return first_line(error)
+    kind = first_bytes.read_kind(path, _ending(path))
+    if kind is None:
+        return "no picture that Pillow can read"
+    if kind.reader not in _formats():
+        return f"{kind.name}{f': {kind.advice}' if kind.advice else ''}"
+    return f"{kind.name}: {_cause(path, kind.reader)}"
+
+
+def _cause(path: str, reader: str) -> str:
+    """What Pillow's reader of one format says of a file, which `Image.open` leaves out."""
+    try:
+        with open(path, "rb") as file:
+            Image.OPEN[reader][0](file, "").load()
+    except Exception as error:  # of any kind: see `render`
+        return first_line(error) or type(error).__name__
+    return "Pillow cannot read it"
+
+
+def _ending(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
 def is_enlarged(photo: Rendered, size: int, crop: str) -> bool:
     """Whether a photo had fewer pixels than the square that was made of it."""
     return (min if crop == "center" else max)(photo.width, photo.height) < size
@@ -106,6 +148,10 @@ def file_endings() -> frozenset[str]:
 def _formats() -> tuple[str, ...]:
     """All formats but PostScript, which Pillow would give to another program to run."""
     Image.init()
+    with contextlib.suppress(ImportError):
+        import pillow_heif  # HEIC: the extra `heif`
+
+        pillow_heif.register_heif_opener()
     return tuple(sorted(set(Image.OPEN) - {"EPS"}))
 
 

@@ -187,7 +187,7 @@ def test_a_tiff_is_read_whatever_its_other_fields_hold(tmp_path, odd):
 
 def test_without_metadata_what_is_damaged_stays_so(tmp_path):
     whole = with_exif("JPEG", ODD_EXIF["a resolution that is text"])
-    with pytest.raises(OSError, match="truncated|broken data stream"):
+    with pytest.raises(OSError, match=r"truncated|broken data stream"):
         rendered(tmp_path, whole[:-30])
     png = bytearray(with_exif("PNG", JUNK_EXIF["junk"]))
     png[png.index(b"IDAT") + 9] ^= 1

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from flowers_tpu.convert import photo_list
+from flowers_tpu.convert import csv_list, photo_list
 from flowers_tpu.system.errors import RequestError
 
 
@@ -19,7 +19,7 @@ def listed(folder):
 
 def csv(folder, text, photos=""):
     (folder / "list.csv").write_text(text, encoding="utf-8")
-    return photo_list.list_csv(str(folder / "list.csv"), str(photos)).photos
+    return csv_list.list_csv(str(folder / "list.csv"), str(photos)).photos
 
 
 # A folder
@@ -60,18 +60,19 @@ def test_without_val_the_photos_of_train_are_still_to_be_divided(tmp_path):
 
 
 def test_other_files_are_listed_and_hidden_ones_left_out(tmp_path):
-    put(tmp_path, "rose/1.jpg", "rose/notes.txt", "rose/more.TXT", "README", "rose/x.heic")
+    put(tmp_path, "rose/1.jpg", "rose/notes.txt", "rose/more.TXT", "README", "rose/x.xmp")
     put(tmp_path, "rose/without_ending")
     put(tmp_path, "rose/.DS_Store", "rose/._1.jpg", ".cache/2.jpg", "rose/.thumbnails/1.jpg")
     listing = photo_list.list_folder(str(tmp_path))
     assert [p.name for p in listing.photos] == ["rose/1.jpg", "rose/without_ending"]
-    assert listing.ignored == ["README", "rose/more.TXT", "rose/notes.txt", "rose/x.heic"]
+    names = ["README", "rose/more.TXT", "rose/notes.txt", "rose/x.xmp"]
+    assert listing.ignored == [(name, "no photo by its name's ending") for name in names]
 
 
 def test_folders_without_photos_are_told(tmp_path):
-    put(tmp_path, "one/rose/1.jpg", "one/tulip/2.heic", "one/test/3.txt")
+    put(tmp_path, "one/rose/1.jpg", "one/tulip/2.txt", "one/test/3.txt")
     assert photo_list.list_folder(str(tmp_path / "one")).empty == ["test", "tulip"]
-    put(tmp_path, "two/train/rose/1.jpg", "two/train/iris/sub/2.heic", "two/val/rose/1.jpg")
+    put(tmp_path, "two/train/rose/1.jpg", "two/train/iris/sub/2.txt", "two/val/rose/1.jpg")
     assert photo_list.list_folder(str(tmp_path / "two")).empty == ["train/iris"]
 
 
@@ -178,12 +179,12 @@ def test_what_is_wrong_with_a_csv_is_named(tmp_path, text, message):
 def test_a_csv_whose_rows_are_longer_than_its_header(tmp_path):
     (tmp_path / "photos.csv").write_text("path,label\na.jpg,rose,train\n")
     with pytest.raises(RequestError, match="more fields than its header; name every column"):
-        photo_list.list_csv(str(tmp_path / "photos.csv"), "")
+        csv_list.list_csv(str(tmp_path / "photos.csv"), "")
 
 
 def test_a_missing_csv_is_named(tmp_path):
     with pytest.raises(RequestError, match=r"none\.csv: cannot be read"):
-        photo_list.list_csv(str(tmp_path / "none.csv"), "")
+        csv_list.list_csv(str(tmp_path / "none.csv"), "")
 
 
 # Classes
@@ -247,3 +248,36 @@ def test_ids_are_distinct_and_do_not_depend_on_other_photos_but_namesakes():
     # An id that looks like another with digits.
     tricky = [f"{ids[0]}.jpg", *names]
     assert len(set(photo_list.ids_of(tricky))) == 7
+
+
+# Files under odd names, and of systems
+
+JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
+
+
+def test_photos_are_found_by_their_first_bytes(tmp_path):
+    for name in ("rose/a.jpg?x=1", "rose/b.jpg_large", "tulip/c.pjpeg", "tulip/d.heic"):
+        put(tmp_path, name)
+        (tmp_path / name).write_bytes(JPEG)
+    (tmp_path / "tulip" / "film.mov").write_bytes(b"\0\0\0\x14ftypqt  \0\0\0\0qt  ")
+    assert list(listed(tmp_path)) == [
+        *("rose/a.jpg?x=1", "rose/b.jpg_large", "tulip/c.pjpeg", "tulip/d.heic")
+    ]
+    assert photo_list.list_folder(str(tmp_path)).ignored == [("tulip/film.mov", "a video")]
+
+
+def test_what_systems_keep_beside_photos_is_no_photo(tmp_path):
+    put(tmp_path, "rose/1.jpg", "rose/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", "@eaDir/2.jpg")
+    put(tmp_path, "__MACOSX/rose/._1.jpg", "__MACOSX/rose/1.jpg", "#recycle/rose/3.jpg")
+    put(tmp_path, "$RECYCLE.BIN/4.jpg", "System Volume Information/5.jpg", "rose/#recycle/6.jpg")
+    listing = photo_list.list_folder(str(tmp_path))
+    assert [p.name for p in listing.photos] == ["rose/1.jpg"]
+    assert listing.empty == [] and listing.ignored == []
+
+
+def test_folders_of_systems_do_not_spoil_a_division(tmp_path):
+    put(tmp_path, "train/rose/1.jpg", "val/rose/2.jpg", "@eaDir/a/3.jpg", "val/@eaDir/4.jpg")
+    assert listed(tmp_path) == {
+        "train/rose/1.jpg": ("rose", "train"),
+        "val/rose/2.jpg": ("rose", "val"),
+    }

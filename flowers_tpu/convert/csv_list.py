@@ -1,0 +1,58 @@
+"""Which photos there are by a CSV: their classes, splits and ids."""
+
+import os
+
+import pandas as pd
+
+from flowers_tpu.convert.photo_list import SPLIT_NAMES, Listing, Photo, with_ids
+from flowers_tpu.system.errors import RequestError, first_line
+
+
+def list_csv(path: str, folder: str) -> Listing:
+    """Lists the photos of a CSV with the columns `path`, `label` and, where wanted, `split`.
+
+    `label` is the name of a class; an empty one makes a test photo. An empty `split` is still to be
+    chosen. Other columns do not matter.
+
+    Args:
+        path: of the CSV.
+        folder: what its paths are relative to; '': the CSV's own folder.
+
+    Raises:
+        RequestError: it cannot be read, or a row says something else; the message names the row.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise RequestError(f"--csv={path}: cannot be read ({first_line(error)})") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise RequestError(
+            f"--csv={path}: its rows have more fields than its header; name every column"
+        )
+    if missing := {"path", "label"} - set(table.columns):
+        raise RequestError(
+            f"--csv={path}: has no column {' and no column '.join(sorted(missing))}; expected "
+            "path,label or path,label,split"
+        )
+    folder = folder or os.path.dirname(path)
+    first: dict[str, int] = {}
+    photos = []
+    splits = table["split"] if "split" in table else [""] * len(table)
+    for row, values in enumerate(zip(table["path"], table["label"], splits, strict=True), start=1):
+        file, label, split = (value.strip() for value in values)
+        name = os.path.relpath(os.path.join(folder, file), folder or os.curdir)
+        wrong = ""
+        if not file:
+            wrong = "its path is empty"
+        elif split and split.casefold() not in SPLIT_NAMES:
+            wrong = f"split {split!r}, expected train, val, test or nothing"
+        elif not label and SPLIT_NAMES.get(split.casefold()) in ("train", "val"):
+            wrong = f"a photo for {split} without a label"
+        elif name in first:
+            wrong = f"{file} stands in row {first[name]} already"
+        if wrong:
+            raise RequestError(f"--csv={path}, row {row} below the header: {wrong}")
+        first[name] = row
+        split = SPLIT_NAMES.get(split.casefold()) or (None if label else "test")
+        photos.append(Photo(os.path.join(folder, file), name, label or None, split, ""))
+    return Listing(with_ids(photos), [], [])
