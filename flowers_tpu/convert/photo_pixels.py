@@ -108,9 +108,9 @@ def why_unreadable(path: str, error: Exception) -> str:
     with contextlib.suppress(OSError):
         if not os.path.getsize(path):
             return "an empty file"
-    if not isinstance(error, UnidentifiedImageError):
-        return first_line(error)
     kind = first_bytes.read_kind(path, _ending(path))
+    if not isinstance(error, UnidentifiedImageError):
+        return f"{first_line(error)}{f' ({kind.name})' if kind else ''}"
     if kind is None:
         return "no picture that Pillow can read"
     if kind.reader not in _formats():
