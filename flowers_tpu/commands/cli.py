@@ -23,7 +23,12 @@ from flowers_tpu.commands import flags
 from flowers_tpu.convert.options import ConvertOptions
 from flowers_tpu.options import Options
 from flowers_tpu.reports.options import CompareOptions, ExploreOptions
-from flowers_tpu.runs.options import ClassifyOptions, ExportOptions, ResultsOptions
+from flowers_tpu.runs.options import (
+    ClassifyOptions,
+    EvaluateOptions,
+    ExportOptions,
+    ResultsOptions,
+)
 from flowers_tpu.runs.spec import PARTS, Spec
 from flowers_tpu.system import allocator, stderr, terminal
 from flowers_tpu.system.errors import RequestError, RunError, StoppedError
@@ -53,7 +58,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command(),
-    "evaluate": Command(ResultsOptions, on_existing_run=True),
+    "evaluate": Command(EvaluateOptions, on_existing_run=True),
     "predict": Command(ResultsOptions, on_existing_run=True),
     "export": Command(ExportOptions, on_existing_run=True, run_first=True),
     "classify": Command(

@@ -138,7 +138,8 @@ def _write_records(
                             directory = tables.split_folder(folder, size, photo.split)
                             writer = records.shard_writer(directory, number, size)
                             write[size] = writers.enter_context(writer)
-                    label = None if photo.split == "test" else labels[photo.label]
+                    hides = photo.split == "test" and not options.test_labels
+                    label = None if hides else labels.get(photo.label)
                     for size, jpeg in result.jpegs.items():
                         write[size](records.serialize_example(photo.id, jpeg, label))
                     converted.append(Converted(photo, result.width, result.height))
@@ -190,7 +191,7 @@ def _check(outcome: Outcome, strict: bool) -> None:
 
 def _essence(options: ConvertOptions, outcome: Outcome) -> dict[str, Any]:
     """What the data set depends on beside the photos; nothing of where and how fast it was made."""
-    names = ("crop", "quality", "shards", "val_fraction", "test_fraction", "seed")
+    names = ("crop", "quality", "shards", "val_fraction", "test_fraction", "test_labels", "seed")
     return {
         "sizes": style_of(options).sizes,
         **{name: getattr(options, name) for name in names},

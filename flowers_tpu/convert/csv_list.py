@@ -1,18 +1,21 @@
 """Which photos there are by a CSV: their classes, splits and ids."""
 
 import os
+from collections.abc import Sequence
 
 import pandas as pd
+from absl import logging
 
 from flowers_tpu.convert.photo_list import SPLIT_NAMES, Listing, Photo, with_ids
 from flowers_tpu.system.errors import RequestError, first_line
 
 
 def list_csv(path: str, folder: str) -> Listing:
-    """Lists the photos of a CSV with the columns `path`, `label` and, where wanted, `split`.
+    """Lists the photos of a CSV with the columns `path`, `label` and, if wanted, `split` and `id`.
 
     `label` is the name of a class; an empty one makes a test photo. An empty `split` is still to be
-    chosen. Other columns do not matter.
+    chosen. An `id` is kept if no other row has it; else it is made of the path. Other columns do
+    not matter.
 
     Args:
         path: of the CSV.
@@ -37,9 +40,10 @@ def list_csv(path: str, folder: str) -> Listing:
     folder = folder or os.path.dirname(path)
     first: dict[str, int] = {}
     photos = []
-    splits = table["split"] if "split" in table else [""] * len(table)
-    for row, values in enumerate(zip(table["path"], table["label"], splits, strict=True), start=1):
-        file, label, split = (value.strip() for value in values)
+    optional = (table[c] if c in table else [""] * len(table) for c in ("split", "id"))
+    rows = zip(table["path"], table["label"], *optional, strict=True)
+    for row, values in enumerate(rows, start=1):
+        file, label, split, photo_id = (value.strip() for value in values)
         name = os.path.relpath(os.path.join(folder, file), folder or os.curdir)
         wrong = ""
         if not file:
@@ -54,5 +58,17 @@ def list_csv(path: str, folder: str) -> Listing:
             raise RequestError(f"--csv={path}, row {row} below the header: {wrong}")
         first[name] = row
         split = SPLIT_NAMES.get(split.casefold()) or (None if label else "test")
-        photos.append(Photo(os.path.join(folder, file), name, label or None, split, ""))
-    return Listing(with_ids(photos), [], [])
+        photos.append(Photo(os.path.join(folder, file), name, label or None, split, photo_id))
+    listed = with_ids(photos)
+    _warn_of_lost_ids(path, photos, listed)
+    return Listing(listed, [], [])
+
+
+def _warn_of_lost_ids(path: str, given: Sequence[Photo], listed: Sequence[Photo]) -> None:
+    ids = {photo.name: photo.id for photo in listed}
+    if lost := [photo for photo in given if photo.id and photo.id != ids[photo.name]]:
+        logging.warning(
+            "--csv=%s: ids that stand in several rows, or are no text, are made of the paths: %d "
+            "(such as %r)",
+            *(path, len(lost), lost[0].id),
+        )

@@ -17,7 +17,7 @@ class ConvertOptions(Options):
     photos: str = knob("", "Folder of the photos; with --csv: what its paths begin at.")
     csv: str = knob(
         "",
-        "CSV with the columns path,label[,split]; paths are within --photos, else within the "
+        "CSV with the columns path,label[,split][,id]; paths are within --photos, else within the "
         "CSV's own folder.",
     )
     classes: str = knob(
@@ -30,6 +30,9 @@ class ConvertOptions(Options):
     )
     test_fraction: float = knob(
         0.15, "Part of each class for testing; 0 if photos are given to test.", least=0, below=1
+    )
+    test_labels: bool = knob(
+        False, "Also write the labels of test photos, for scripts/evaluate.py --split=test."
     )
     seed: int = knob(0, "Seed of the division and of the order in the files.", least=0)
     output_dir: str = knob("", "Folder to make: what --data_dir of a training takes.")

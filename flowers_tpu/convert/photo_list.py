@@ -26,7 +26,7 @@ class Photo(NamedTuple):
     name: str  # its path within the folder of all photos
     label: str | None  # its class; None where that is not known
     split: str | None  # where it was put; None: still to be chosen
-    id: str  # a function of `name`, but for namesakes
+    id: str  # given, or a function of `name`, but for namesakes
 
 
 class Listing(NamedTuple):
@@ -51,6 +51,7 @@ def list_folder(folder: str) -> Listing:
     or without; without `val/`, the photos of `train/` are still to be divided. Deeper folders
     belong to the class they are in, in which a file without an ending may be a photo too. Links are
     followed; what is hidden (its name begins with a dot), or a folder of the system's, is left out.
+    The name of a test photo of no known class is its id, as in a competition.
 
     Raises:
         RequestError: it cannot be read, mixes the two ways, has labeled photos in no class, or the
@@ -83,6 +84,7 @@ def list_folder(folder: str) -> Listing:
     known = {photo.label for photo in photos if photo.split != "test"}
     # A folder within test/ that is no class, such as test/all/, says nothing of its photos.
     photos = [p if p.label in known else p._replace(label=None) for p in photos]
+    photos = [p if p.label else p._replace(id=_stem(p.name)) for p in photos]
     if is_split and all(photo.split != "val" for photo in photos):
         photos = [p._replace(split=None) if p.split == "train" else p for p in photos]
     _check_level(folder, photos)
@@ -161,10 +163,24 @@ def ids_of(names: Sequence[str]) -> list[str]:
 
 
 def with_ids(photos: list[Photo]) -> list[Photo]:
-    """Returns photos by name, with ids of their own."""
+    """Returns photos by name, with distinct ids: those given, else made of their names.
+
+    A given one that is not the only one, or is what another's name makes, is made of the name too.
+    """
     photos = sorted(photos, key=lambda photo: photo.name)
-    ids = ids_of([photo.name for photo in photos])
-    return [photo._replace(id=i) for photo, i in zip(photos, ids, strict=True)]
+    made = ids_of([photo.name for photo in photos])
+    counts = collections.Counter([photo.id for photo in photos if photo.id])
+    taken = collections.Counter(made)
+    return [
+        photo
+        if counts[photo.id] == 1 and photo.id.isprintable() and taken[photo.id] == (photo.id == own)
+        else photo._replace(id=own)
+        for photo, own in zip(photos, made, strict=True)
+    ]
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(os.path.basename(name))[0]
 
 
 def _is_split(folder: str) -> bool:

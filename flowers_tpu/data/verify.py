@@ -18,6 +18,7 @@ from flowers_tpu.system.errors import RequestError
 # bytes that are no UTF-8, Python cannot make an exception of it and raises one of its own.
 ERRORS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError, UnicodeDecodeError)
 
+UNLABELED = "no label"  # how the problem of a record without one begins
 _BATCH = 256  # descriptions handed over at once
 _DESCRIPTION = ("id", "label", "fingerprint", "jpeg_size", "shape")
 # A TFRecord: its length and the length's checksum, its data, and the data's checksum; bytes.
@@ -228,7 +229,7 @@ def _judge(
     if not example_id.isprintable() or not example_id or "\ufffd" in example_id:
         wrong = f"its id is no text: {raw_id[:40]}"
     elif num_classes is not None and not 0 <= label < num_classes:
-        found = "no label" if label == records.NO_LABEL else f"label {label}"
+        found = UNLABELED if label == records.NO_LABEL else f"label {label}"
         wrong = f"{found}, expected 0 to {num_classes - 1}; check --classes"
     elif (height, width) != (image_size, image_size):
         wrong = f"a photo of {height}x{width} pixels, expected {image_size}x{image_size}"

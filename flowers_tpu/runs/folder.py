@@ -18,6 +18,7 @@ from flowers_tpu.training.plan import finished
 
 _CONFIG = folders.RUN.marker
 SCORES, HISTORY, TIMING = "scores.json", "history.csv", "timing.csv"
+TEST_SCORES = "scores_test.json"
 ENVIRONMENT, SUBMISSION, BAD_RECORDS = "environment.json", "submission.csv", "bad_records.csv"
 DATA, ORIGIN = "data.json", "origin.json"
 

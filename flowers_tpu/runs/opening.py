@@ -128,6 +128,7 @@ def open_trained(
     splits: tuple[str, ...],
     *,
     must_have_ended: bool = False,
+    have_labels: bool | None = None,
 ) -> Trained:
     """Opens a run for evaluation; devices, place of the data, batch and precision may be others.
 
@@ -138,6 +139,7 @@ def open_trained(
         options: which weights to take.
         splits: names of those to read.
         must_have_ended: refuse a run whose training has not.
+        have_labels: whether all of these splits must; None: `train` and `val` must.
 
     Raises:
         RequestError: another flag differs, or the run has no such weights.
@@ -156,7 +158,7 @@ def open_trained(
             "the data are taken",
             folder.path,
         )
-    data = recipe.load_data(splits, names)
+    data = recipe.load_data(splits, names, have_labels=have_labels)
     list_bad_records(output, recipe, data, as_begun=False)
     classifier = restored_classifier(folder, recipe, options.checkpoint, data.num_classes)
     return Trained(folder, output, data, Feed(recipe, data.splits), classifier)

@@ -77,9 +77,11 @@ class Recipe:
         self,
         names: tuple[str, ...] = records.SPLITS,
         trained_names: tuple[str, ...] | None = None,
+        *,
+        have_labels: bool | None = None,
     ) -> Data:
         """Finds and checks the data set, or some of its splits; see `data.load`."""
-        return data_lib.load(self.spec.data, names, trained_names)
+        return data_lib.load(self.spec.data, names, trained_names, have_labels=have_labels)
 
     def naming_bad_records(self, data: Data) -> contextlib.AbstractContextManager[None]:
         """Turns the error of a photo that cannot be decoded into one that says which it is."""

@@ -10,7 +10,7 @@ from absl import logging
 
 from flowers_tpu.commands import cli, compare, evaluate, explore, train
 from flowers_tpu.reports.options import CompareOptions, ExploreOptions
-from flowers_tpu.runs.options import ResultsOptions
+from flowers_tpu.runs.options import EvaluateOptions
 from flowers_tpu.runs.spec import FIELDS, PARTS, Spec
 from flowers_tpu.system import allocator, terminal
 from flowers_tpu.system.errors import RequestError, RunError, StoppedError
@@ -208,7 +208,7 @@ def test_flags_that_are_not_given_are_those_of_the_run(got, tmp_path):
     )
     assert code == 0
     expected = run.recipe.spec.changed(precision="bfloat16", epochs=20)
-    assert got == [(expected, ResultsOptions())]
+    assert got == [(expected, EvaluateOptions())]
     assert (got[0][0].training.seed, got[0][0].model.backbone) == (9, "small_cnn")
 
 

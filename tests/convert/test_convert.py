@@ -16,6 +16,7 @@ from PIL import Image
 from flowers_tpu.convert import convert
 from flowers_tpu.data import check, classes, records
 from flowers_tpu.data.shards import data_folder
+from flowers_tpu.data.splits import read_split
 from flowers_tpu.system.errors import RequestError, RunError
 from tests.convert.converting import (
     BRIGHTNESS,
@@ -363,3 +364,25 @@ def test_a_killed_script_leaves_no_data_set_and_the_same_command_makes_it(tmp_pa
     assert out.splitlines()[:2] == ["class  train  val  test", " rose     16    4     4"]
     assert sorted(os.listdir(tmp_path)) == ["data", "photos"]
     assert sum(read(output, split, num_classes=1).size for split in records.SPLITS) == 24
+
+
+def test_test_photos_have_labels_if_that_is_asked_for(photos, tmp_path):
+    output = make(tmp_path / "data", photos=str(photos), sizes="16", test_labels=True)
+    folder = data_folder(str(output), 16)
+    split = read_split(folder, "test", 3, has_labels=True)
+    names = [("iris", "rose", "tulip")[label] for label in split.labels]
+    assert names == [example_id.split("-")[0] for example_id in split.ids]
+    assert read_split(folder, "test", 3).labels is None  # nobody is given them by the way
+    hidden = make(tmp_path / "hidden", photos=str(photos), sizes="16")
+    with pytest.raises(RequestError, match="00-16x16-2.tfrec: its records have no labels"):
+        read_split(data_folder(str(hidden), 16), "test", 3, has_labels=True)
+
+
+def test_given_ids_stand_in_records_and_tables(tmp_path):
+    photos = draw_all(tmp_path / "photos", 4)
+    for name in ("0000f", "7"):
+        draw(photos / "test" / f"{name}.jpg", 50, int(name[0]))
+    output = make(tmp_path / "data", photos=str(photos), sizes="16")
+    assert sorted(read(output, "test").ids) == ["0000f", "7"]
+    again = make(tmp_path / "again", csv=str(output / "photos.csv"), photos=str(photos), sizes="16")
+    assert sorted(read(again, "test").ids) == ["0000f", "7"]

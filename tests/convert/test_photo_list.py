@@ -281,3 +281,48 @@ def test_folders_of_systems_do_not_spoil_a_division(tmp_path):
         "train/rose/1.jpg": ("rose", "train"),
         "val/rose/2.jpg": ("rose", "val"),
     }
+
+
+# Given ids
+
+
+def ids(photos):
+    return {photo.name: photo.id for photo in photos}
+
+
+def test_test_photos_keep_the_ids_that_their_names_are(tmp_path):
+    put(tmp_path, "rose/1.jpg", "test/0000f.jpg", "test/1.jpg", "test/all/a.b.png", "test/x y.jpg")
+    assert ids(photo_list.list_folder(str(tmp_path)).photos) == {
+        "rose/1.jpg": "rose-1",
+        "test/0000f.jpg": "0000f",
+        "test/1.jpg": "1",
+        "test/all/a.b.png": "a.b",
+        "test/x y.jpg": "x y",
+    }
+
+
+def test_given_ids_are_kept_where_they_are_distinct(tmp_path):
+    put(tmp_path, "rose/1.jpg", "test/a/1.jpg", "test/b/1.jpg", "test/b/rose-1.jpg", "test/c.jpg")
+    assert ids(photo_list.list_folder(str(tmp_path)).photos) == {
+        "rose/1.jpg": "rose-1",
+        "test/a/1.jpg": "test-a-1",
+        "test/b/1.jpg": "test-b-1",
+        "test/b/rose-1.jpg": "test-b-rose-1",
+        "test/c.jpg": "c",
+    }
+
+
+def test_a_csv_gives_ids(tmp_path, caplog):
+    rows = ["a/1.jpg,rose,x1", "a/2.jpg,rose,twice", "a/3.jpg,,twice", "a/4.jpg,,", "b.jpg,, f0 "]
+    rows += ["c.jpg,rose,a-1", "d.jpg,rose,d"]
+    photos = csv(tmp_path, "\n".join(["path,label,id", *rows]))
+    assert ids(photos) == {
+        "a/1.jpg": "x1",
+        "a/2.jpg": "a-2",
+        "a/3.jpg": "a-3",
+        "a/4.jpg": "a-4",
+        "b.jpg": "f0",
+        "c.jpg": "c",
+        "d.jpg": "d",
+    }
+    assert "made of the paths: 3 (such as 'twice')" in caplog.text

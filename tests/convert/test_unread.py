@@ -62,7 +62,11 @@ def tiff_thumbnail():
         ("a.jpg", b"", "an empty file"),
         ("a.jpg", b"notes", "no picture that Pillow can read"),
         ("a.png", broken_png(), "a PNG: broken PNG file .*IHDR"),
-        ("a.webp", b"RIFF\x20\0\0\0WEBPVP8 junk", "could not create decoder object .a WebP picture"),
+        (
+            "a.webp",
+            b"RIFF\x20\0\0\0WEBPVP8 junk",
+            "could not create decoder object .a WebP picture",
+        ),
         ("a.gif", b"GIF89a\1", "a GIF: .+"),
     ],
 )
