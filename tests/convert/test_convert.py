@@ -374,7 +374,7 @@ def test_test_photos_have_labels_if_that_is_asked_for(photos, tmp_path):
     assert names == [example_id.split("-")[0] for example_id in split.ids]
     assert read_split(folder, "test", 3).labels is None  # nobody is given them by the way
     hidden = make(tmp_path / "hidden", photos=str(photos), sizes="16")
-    with pytest.raises(RequestError, match="00-16x16-2.tfrec: its records have no labels"):
+    with pytest.raises(RequestError, match="its records have no labels"):
         read_split(data_folder(str(hidden), 16), "test", 3, has_labels=True)
 
 
