@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import itertools
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from flowers_tpu.convert import csv_list, photo_list, photo_pixels, photo_split, tables
+from flowers_tpu.convert import csv_list, photo_list, photo_pixels, photo_split, record_list, tables
 from flowers_tpu.convert.options import ConvertOptions
 from flowers_tpu.convert.photo_list import Photo
 from flowers_tpu.convert.photo_pixels import Rendered, Style
@@ -70,11 +71,14 @@ def style_of(options: ConvertOptions) -> Style:
 
 def _convert(options: ConvertOptions, folder: str) -> tables.Summary:
     """Writes the whole data set to an empty folder."""
-    if options.csv:
+    unpacked = os.path.join(folder, "unpacked")
+    if options.from_tfrecords:
+        listing = record_list.list_records(options, unpacked)
+    elif options.csv:
         listing = csv_list.list_csv(options.csv, options.photos)
     else:
         listing = photo_list.list_folder(options.photos)
-    wanted = classes.read_classes(options.classes) if options.classes else ()
+    wanted = classes.read_classes(options.classes) if options.classes else listing.class_names
     names = photo_list.class_names(listing.photos, wanted)
     if len(names) == 1:
         logging.warning("There is one class only, %r: no model can learn from it.", names[0])
@@ -90,7 +94,9 @@ def _convert(options: ConvertOptions, folder: str) -> tables.Summary:
     photos = [p._replace(split=s) for p, s in zip(listing.photos, splits, strict=True)]
     shards = list(_shards(photos, options.shards, options.seed))
     outcome = _write_records(folder, shards, names, options)
-    _check(outcome, options.strict)
+    if options.from_tfrecords:
+        shutil.rmtree(unpacked)
+    _check(outcome, options)
     summary = tables.Summary(
         style_of(options), names, outcome.converted, outcome.unreadable, same_as, listing
     )
@@ -153,10 +159,11 @@ def _render_all(photos: Sequence[Photo], options: ConvertOptions) -> Iterator[Re
     """
     threads = options.threads or os.cpu_count() or 1
     style = style_of(options)
+    read = photo_pixels.render_or_keep if options.from_tfrecords else photo_pixels.render
 
     def render(photo: Photo) -> Rendered | str:
         try:
-            return photo_pixels.render(photo.path, style)
+            return read(photo.path, style)
         except Exception as error:  # whatever Pillow's readers make of bytes that are no picture
             return photo_pixels.why_unreadable(photo.path, error)
 
@@ -174,11 +181,11 @@ def _render_all(photos: Sequence[Photo], options: ConvertOptions) -> Iterator[Re
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _check(outcome: Outcome, strict: bool) -> None:
-    if outcome.converted and not (strict and outcome.unreadable):
+def _check(outcome: Outcome, options: ConvertOptions) -> None:
+    if outcome.converted and not (options.strict and outcome.unreadable):
         return
     if not outcome.unreadable:
-        raise RequestError("--photos, --csv: there are no photos there")
+        raise RequestError(f"--{_given(options)}: there are no photos there")
     total = len(outcome.converted) + len(outcome.unreadable)
     listed = "".join(f"\n  {name}: {problem}" for name, problem in outcome.unreadable[:10])
     more = len(outcome.unreadable) - 10
@@ -187,6 +194,12 @@ def _check(outcome: Outcome, strict: bool) -> None:
         f"{' (--strict)' if outcome.converted else ''}:{listed}"
         f"{f' and {more} more' if more > 0 else ''}"
     )
+
+
+def _given(options: ConvertOptions) -> str:
+    """The flag that says where photos are, with its value."""
+    name = next(n for n in ("from_tfrecords", "csv", "photos") if getattr(options, n))
+    return f"{name}={getattr(options, name)}"
 
 
 def _essence(options: ConvertOptions, outcome: Outcome) -> dict[str, Any]:

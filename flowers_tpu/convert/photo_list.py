@@ -36,11 +36,13 @@ class Listing(NamedTuple):
         photos: with distinct names and ids.
         ignored: paths within the folder of the files that are no photos, and why, in words.
         empty: folders of classes without any photo.
+        class_names: by label, if something but the photos says them.
     """
 
     photos: list[Photo]
     ignored: list[tuple[str, str]]
     empty: list[str]
+    class_names: tuple[str, ...] = ()
 
 
 def list_folder(folder: str) -> Listing:

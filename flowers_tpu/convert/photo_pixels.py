@@ -63,6 +63,20 @@ def render(path: str, style: Style) -> Rendered:
     return Rendered(jpegs, pixels.width, pixels.height)
 
 
+def render_or_keep(path: str, style: Style) -> Rendered:
+    """`render`, but keeps an upright JPEG as it is where just that size is to be made of it."""
+    rendered = render(path, style)
+    if rendered.width != rendered.height or rendered.width not in style.sizes:
+        return rendered
+    with Image.open(path, formats=_formats()) as image:
+        is_plain = image.format == "JPEG" and image.mode in ("L", "RGB")
+        is_plain = is_plain and not {"exif", "icc_profile"} & set(image.info)
+    if not is_plain:
+        return rendered
+    with open(path, "rb") as file:
+        return rendered._replace(jpegs={**rendered.jpegs, rendered.width: file.read()})
+
+
 class _Pixels(NamedTuple):
     """A photo in sRGB, upright, possibly decoded at a reduced size."""
 
