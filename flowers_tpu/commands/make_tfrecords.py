@@ -6,9 +6,9 @@
 
 FOLDER has a folder per class, and where wanted test/ with photos of unknown class; or train/,
 val/ and test/ with a folder per class in each. A CSV has the columns path,label and, where wanted,
-split and id; label is the name of the class, and a photo without one is a test photo. Photos that are not
-given a split are divided class by class, by fractions and a seed. Where no photo is given to test,
-labeled ones are taken; photos.csv has their labels.
+split and id; label is the name of the class, and a photo without one is a test photo. Photos that
+are not given a split are divided class by class, by fractions and a seed. Where no photo is given
+to test, labeled ones are taken; photos.csv has their labels.
 
 --from_tfrecords takes TFRecords as others write them, compressed or not, under any names, with one
 folder per split, the split in their names, or neither. Their usual features are found;
