@@ -35,7 +35,7 @@ def list_csv(path: str, folder: str) -> Listing:
     if missing := {"path", "label"} - set(table.columns):
         raise RequestError(
             f"--csv={path}: has no column {' and no column '.join(sorted(missing))}; expected "
-            "path,label or path,label,split"
+            f"path,label or path,label,split, but its columns are {_shown(table.columns)}"
         )
     folder = folder or os.path.dirname(path)
     first: dict[str, int] = {}
@@ -44,9 +44,15 @@ def list_csv(path: str, folder: str) -> Listing:
     rows = zip(table["path"], table["label"], *optional, strict=True)
     for row, values in enumerate(rows, start=1):
         file, label, split, photo_id = (value.strip() for value in values)
-        name = os.path.relpath(os.path.join(folder, file), folder or os.curdir)
+        name = (
+            file
+            if "\0" in file
+            else os.path.relpath(os.path.join(folder, file), folder or os.curdir)
+        )
         wrong = ""
-        if not file:
+        if "\0" in file:
+            wrong = f"its path holds a null byte: {file!r}; save the CSV as UTF-8"
+        elif not file:
             wrong = "its path is empty"
         elif split and split.casefold() not in SPLIT_NAMES:
             wrong = f"split {split!r}, expected train, val, test or nothing"
@@ -62,6 +68,12 @@ def list_csv(path: str, folder: str) -> Listing:
     listed = with_ids(photos)
     _warn_of_lost_ids(path, photos, listed)
     return Listing(listed, [], [])
+
+
+def _shown(columns: Sequence[str]) -> str:
+    names = [repr(str(name)) for name in columns]
+    separated = "" if len(names) > 1 or "path" not in names[0] else " (commas separate columns)"
+    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "") + separated
 
 
 def _warn_of_lost_ids(path: str, given: Sequence[Photo], listed: Sequence[Photo]) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from flowers_tpu.convert import photo_files
+from flowers_tpu.convert import first_bytes, photo_files
 from flowers_tpu.system.errors import RequestError
 
 # What people call the splits, in any case.
@@ -60,7 +60,7 @@ def list_folder(folder: str) -> Listing:
             folders of the classes are one level below.
     """
     if not os.path.isdir(folder):
-        raise RequestError(f"--photos={folder}: no such folder")
+        raise RequestError(f"--photos={folder}: {_no_folder(folder)}")
     is_split = _is_split(folder)
     photos, loose, ignored = [], [], []
     for path in photo_files.files_below(folder):
@@ -78,6 +78,8 @@ def list_folder(folder: str) -> Listing:
         if label is None and split != "test":
             loose.append(name)
         photos.append(Photo(path, name, label, split, ""))
+    if not photos:
+        raise RequestError(f"--photos={folder}: {_no_photos(folder, ignored)}")
     if loose:
         raise RequestError(
             f"--photos={folder}: {len(loose)} photos are in no folder of a class (such as "
@@ -183,6 +185,31 @@ def with_ids(photos: list[Photo]) -> list[Photo]:
 
 def _stem(name: str) -> str:
     return os.path.splitext(os.path.basename(name))[0]
+
+
+def _no_folder(path: str) -> str:
+    """What a path is that is no folder, in words."""
+    if not os.path.lexists(path):
+        above = "" if os.path.isabs(path) else f" (a path from {os.getcwd()})"
+        return f"no such folder{above}"
+    kind = first_bytes.read_kind(path)
+    if kind and kind.advice == "unpack it":
+        return f"is {kind.name}; unpack it and give the folder"
+    if path.lower().endswith(".csv"):
+        return f"is a file; --csv={path} takes a list of photos"
+    return "is a file; expected a folder with a folder of photos per class"
+
+
+def _no_photos(folder: str, ignored: Sequence[tuple[str, str]]) -> str:
+    """What a folder without photos holds, in words."""
+    if not ignored:
+        return "holds no files; expected a folder of photos per class"
+    name, why = sorted(ignored)[0]
+    if shards := [name for name, _ in ignored if ".tfrec" in name]:
+        return (
+            f"holds no photos, but {shards[0]}: --from_tfrecords={folder} takes TFRecords of others"
+        )
+    return f"holds no photos, but {len(ignored)} other files (such as {name}: {why})"
 
 
 def _is_split(folder: str) -> bool:

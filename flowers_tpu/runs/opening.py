@@ -11,7 +11,7 @@ from flowers_tpu.runs.data import Data
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.runs.folder import BAD_RECORDS, DATA, ORIGIN, RunFolder
 from flowers_tpu.runs.options import ResultsOptions
-from flowers_tpu.runs.recipe import Recipe
+from flowers_tpu.runs.recipe import Recipe, check_places
 from flowers_tpu.runs.results import Trained
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system import files, terminal
@@ -144,6 +144,7 @@ def open_trained(
     Raises:
         RequestError: another flag differs, or the run has no such weights.
     """
+    check_places(given)
     begun_spec, begun = folder.read_specs()
     if must_have_ended:
         _check_ended(folder, begun_spec)

@@ -167,6 +167,10 @@ def test_a_csv(tmp_path):
         ("path,label,split\n1.jpg,,train\n", "row 1 .*a photo for train without a label"),
         ("path,label\n1.jpg,a\n./1.jpg,b\n", "row 2 .*./1.jpg stands in row 1 already"),
         ("path,label\n,a\n", "row 1 .*its path is empty"),
+        ("path,label\na.jpg,a\nb\0.jpg,a\n", r"row 2 .*holds a null byte: 'b\\x00.jpg'"),
+        ("file;class\n1;a\n", "its columns are 'file;class'"),
+        ("path;label\n1;a\n", r"columns are 'path;label' \(commas separate columns\)"),
+        ("Path,Label\n1,a\n", "its columns are 'Path', 'Label'"),
         ("path,label\n1.jpg,a,b,c\n2.jpg,a,b,c,d\n", "cannot be read"),
         ("", "cannot be read"),
     ],
@@ -326,3 +330,32 @@ def test_a_csv_gives_ids(tmp_path, caplog):
         "d.jpg": "d",
     }
     assert "made of the paths: 3 (such as 'twice')" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (None, b"", "holds no files; expected a folder of photos per class"),
+        ("photos/notes.txt", b"", "holds no photos, but 1 other files .such as notes.txt"),
+        ("photos/train/a.tfrec", b"", "holds no photos, but train/a.tfrec: --from_tfrecords="),
+        ("photos", b"PK\3\4", "is a zip archive; unpack it and give the folder"),
+        ("photos", b"\x1f\x8b", "is a gzip archive; unpack it"),
+        ("photos", b"path,label", "is a file; expected a folder with a folder of photos per"),
+    ],
+)
+def test_what_was_given_for_a_folder_of_photos_is_said(tmp_path, name, content, message):
+    path = tmp_path / (name or "photos/class/x")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name:
+        path.write_bytes(content)
+    with pytest.raises(RequestError, match=f"--photos={tmp_path}/photos: {message}"):
+        listed(tmp_path / "photos")
+
+
+def test_a_csv_given_for_a_folder_is_said(tmp_path, monkeypatch):
+    (tmp_path / "list.csv").write_text("path,label")
+    with pytest.raises(RequestError, match=r"--csv=.*list\.csv takes a list of photos"):
+        listed(tmp_path / "list.csv")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match=f"no such folder .a path from {tmp_path}"):
+        photo_list.list_folder("none")

@@ -103,3 +103,14 @@ def test_the_report_has_a_row_for_each_class():
             [2 / 3, 3 / 5, (2 * 2 / 3 + 2 * 4 / 5) / 5],
         ],
     )
+
+
+@pytest.mark.parametrize("labels", [np.arange(20), np.array([2, 2]), np.array([5])])
+def test_scikit_learn_is_silent(recwarn, labels):
+    """It warns of many classes of few photos, and of a single class."""
+    logits = np.eye(20, dtype=np.float32)[labels]
+    names = tuple(f"class {n}" for n in range(20))
+    scores.score(labels, logits)
+    scores.classification_report(labels, labels, names)
+    scores.confusion_matrix(labels, labels, 20)
+    assert [str(warning.message) for warning in recwarn] == []
