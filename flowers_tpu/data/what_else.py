@@ -16,8 +16,11 @@ _MOST_FOLDERS = 20  # that are looked into
 def advice(folder: str) -> str:
     """Returns what a folder holds in place of a data set, and what to do; '' if that is not known.
 
-    A data set one level below, shards under other names, a folder of photos, or an archive.
+    A data set one level off, shards under other names, a folder of photos, or an archive.
     """
+    above, name = os.path.split(folder.rstrip("/"))
+    if name in SPLITS and {*SPLITS} <= set(_names(above or os.curdir)):
+        return f". Did you mean --data_dir={above or os.curdir}?"
     names = _names(folder)
     folders = [n for n in names if not os.path.splitext(n)[1]][:_MOST_FOLDERS]
     inner = {name: _names(files.join(folder, name)) for name in folders}

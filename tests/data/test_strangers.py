@@ -145,6 +145,16 @@ def test_a_folder_that_is_no_data_set_is_told_from_others(tmp_path, names, messa
         find_shards(data_folder(str(tmp_path), 192), "train")
 
 
+def test_a_split_that_is_given_for_its_data_set_is_told(tmp_path, monkeypatch):
+    write_split(tmp_path, "train", 2, shards=1)
+    (tmp_path / "val").mkdir()
+    (tmp_path / "test").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for given, meant in ((f"{tmp_path}/train", tmp_path), ("train/", ".")):
+        with pytest.raises(RequestError, match=f"Did you mean --data_dir={meant}[?]"):
+            find_shards(data_folder(given, 32), "train")
+
+
 def test_a_missing_folder_is_told_with_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "d.zip").touch()
