@@ -16,10 +16,10 @@ folder per split, the split in their names, or neither. Their usual features are
 
 DATA gets tfrecords-jpeg-SxS/ with train/, val/, test/, classes.txt and sample_submission.csv for
 every size; photos.csv (path, label, split, id and size of every photo; with --photos and --csv a
-CSV that --csv takes), class_counts.csv, summary.csv (photos, shards, megabytes, and photos that had to be enlarged) and
-unreadable.csv. It appears once it is complete. Any format that Pillow reads will do; EXIF
-orientation and colour profiles are honoured, metadata left out. Photos that cannot be read are left
-out, listed and warned of.
+CSV that --csv takes), class_counts.csv, summary.csv (photos, shards, megabytes, and photos that had
+to be enlarged) and unreadable.csv. It appears once it is complete. Any format that Pillow reads
+will do; EXIF orientation and colour profiles are honoured, metadata left out. Photos that cannot be
+read are left out, listed and warned of.
 """
 
 from flowers_tpu.convert import convert
