@@ -23,7 +23,7 @@ from flowers_tpu.benchmarks.results import Row
 from flowers_tpu.data import records
 from flowers_tpu.models.backbones import check_backbone
 from flowers_tpu.runs.environment import environment
-from flowers_tpu.runs.recipe import Data, Recipe
+from flowers_tpu.runs.recipe import Data, Recipe, check_places
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system import files, folders, terminal
 from flowers_tpu.system.devices import choose_devices
@@ -37,6 +37,7 @@ def benchmark(given: Spec, options: BenchmarkOptions) -> None:
     The files are written anew after each measure: what ends it early costs only the one it is at.
     """
     model = given.model
+    check_places(given, ("data_dir",))
     check_backbone(model.backbone, image_size=given.data.image_size, alpha=model.alpha)
     before = table.read_json(options.compare_to) if options.compare_to else None
     run = os.path.basename(os.path.normpath(given.run.run_dir))

@@ -6,12 +6,13 @@ Exit codes: 0 done; 1 failed; 2 the request is wrong; 143 stopped by a signal, s
 """
 
 import ast
+import contextlib
 import importlib
 import itertools
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,12 @@ from flowers_tpu.commands import flags
 from flowers_tpu.convert.options import ConvertOptions
 from flowers_tpu.options import Options
 from flowers_tpu.reports.options import CompareOptions, ExploreOptions
-from flowers_tpu.runs.options import ClassifyOptions, ExportOptions, ResultsOptions
+from flowers_tpu.runs.options import (
+    ClassifyOptions,
+    EvaluateOptions,
+    ExportOptions,
+    ResultsOptions,
+)
 from flowers_tpu.runs.spec import PARTS, Spec
 from flowers_tpu.system import allocator, stderr, terminal
 from flowers_tpu.system.errors import RequestError, RunError, StoppedError
@@ -53,7 +59,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command(),
-    "evaluate": Command(ResultsOptions, on_existing_run=True),
+    "evaluate": Command(EvaluateOptions, on_existing_run=True),
     "predict": Command(ResultsOptions, on_existing_run=True),
     "export": Command(ExportOptions, on_existing_run=True, run_first=True),
     "classify": Command(
@@ -114,12 +120,14 @@ def _run(name: str, arguments: list[str]) -> None:
     values = absl_flags.FlagValues()
     flags.define(kinds, values)
     absl_flags.DEFINE_integer("verbosity", -1, "", flag_values=values)
+    _refuse_null_bytes(arguments)
     try:
         _, *rest = values([name, *arguments])
-    except absl_flags.Error as error:
-        raise RequestError(f"{error}; --help lists the flags") from error
+    except (absl_flags.Error, ValueError) as error:
+        raise RequestError(f"{flags.explain(error)}; --help lists the flags") from error
     except OSError as error:
         raise RequestError(f"--flagfile: {error}") from error
+    _refuse_null_bytes(str(values[flag].value) for flag in values)  # of a flagfile
     if command.run_first and not values["run_dir"].value:
         if not rest:
             raise RequestError("expected the folder of a run first; --help tells more")
@@ -145,7 +153,30 @@ def _run(name: str, arguments: list[str]) -> None:
             if command.on_existing_run:
                 handed.insert(0, _spec_of_run(values, arguments))
             work = getattr(importlib.import_module(f"flowers_tpu.commands.{name}"), name)
-            work(*handed)
+            with _naming_the_runs_own(handed, values):
+                work(*handed)
+
+
+def _refuse_null_bytes(texts: Iterable[str]) -> None:
+    """Raises RequestError if a text is no path of any file."""
+    for text in texts:
+        if "\0" in text:
+            raise RequestError(f"{text!r}: holds a null byte, which no path or flag can")
+
+
+@contextlib.contextmanager
+def _naming_the_runs_own(handed: Sequence[object], values: absl_flags.FlagValues) -> Iterator[None]:
+    """Says of a folder of data that is not there that the flag is the run's, if nobody gave it."""
+    try:
+        yield
+    except RequestError as error:
+        spec = handed[0] if handed and isinstance(handed[0], Spec) else None
+        own = spec and not values["data_dir"].present and f"--data_dir={spec.data.data_dir}: "
+        if not own or not str(error).startswith(f"{own}no such folder"):
+            raise
+        raise RequestError(
+            f"{error}; the flag is the run's, as it was given when the run began: give --data_dir"
+        ) from error
 
 
 def _kinds(name: str) -> list[type[Options]]:

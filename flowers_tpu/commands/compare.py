@@ -14,7 +14,7 @@ from flowers_tpu.options import fields_of
 from flowers_tpu.reports import compare as comparison
 from flowers_tpu.reports import style
 from flowers_tpu.reports.options import CompareOptions
-from flowers_tpu.runs.folder import HISTORY, SCORES, TIMING, RunFolder
+from flowers_tpu.runs.folder import HISTORY, SCORES, TIMING, RunFolder, runs_near
 from flowers_tpu.runs.options import RunOptions
 from flowers_tpu.system import files, terminal
 from flowers_tpu.system.errors import RequestError, RunError
@@ -69,7 +69,9 @@ def _save(drawn: style.Figure, output: str) -> None:
 def _read(path: str, name: str) -> comparison.Run:
     folder = RunFolder(path)
     if not folder.is_run():
-        raise RequestError(f"{path}: no run there (it has no config.json); expected run folders")
+        raise RequestError(
+            f"{path}: no run there (it has no config.json){runs_near(path)}; expected run folders"
+        )
     spec, resolved = folder.read_specs()
     return comparison.Run(
         name=name,

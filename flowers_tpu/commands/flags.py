@@ -1,6 +1,7 @@
 """From options to absl flags and back, and the help they read as."""
 
 import dataclasses
+import re
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -26,6 +27,24 @@ def define(kinds: Iterable[type[Options]], values: flags.FlagValues) -> None:
                 str: flags.DEFINE_string,
             }[field.type]
             define_one(name, default, text, flag_values=values)
+
+
+# What absl says of a value, and what is meant.
+_MEANINGS = (
+    (r"invalid literal for int.*", "expected a whole number"),
+    (r"could not convert string to float.*", "expected a number"),
+    (r"\('Non-boolean argument to boolean flag'.*", "expected true or false"),
+)
+
+
+def explain(error: Exception) -> str:
+    """Returns what is wrong with flags, of what absl says."""
+    text = str(error).removeprefix("ERROR:: ")
+    if match := re.fullmatch(r"(--no(\w+)=.*) does not take an argument", text):
+        return f"{match[1]}: takes no value; write --no{match[2]}, or --{match[2]}=false"
+    for saying, meaning in _MEANINGS:
+        text = re.sub(saying, meaning, text)
+    return text
 
 
 def read(kinds: Iterable[type[Options]], values: flags.FlagValues) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from flowers_tpu.runs.opening import (
     list_bad_records,
     without_initial_weights,
 )
-from flowers_tpu.runs.recipe import Recipe
+from flowers_tpu.runs.recipe import Recipe, check_places
 from flowers_tpu.runs.results import Trained, predict_test, score_splits
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system import files, folders, terminal
@@ -43,6 +43,7 @@ from flowers_tpu.training.state import TrainState
 def train(given: Spec) -> None:
     """Trains, or continues, a run; then evaluates it and predicts the test split."""
     began_at = time.monotonic()
+    check_places(given)
     if given.run.tensorboard:
         tensorboard.check_installed()
     check_backbone(given.model.backbone, image_size=given.data.image_size, alpha=given.model.alpha)

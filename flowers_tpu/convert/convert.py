@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import itertools
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,9 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 from absl import logging
-from PIL import UnidentifiedImageError
 
-from flowers_tpu.convert import photo_list, photo_pixels, photo_split, tables
+from flowers_tpu.convert import csv_list, photo_list, photo_pixels, photo_split, record_list, tables
 from flowers_tpu.convert.options import ConvertOptions
 from flowers_tpu.convert.photo_list import Photo
 from flowers_tpu.convert.photo_pixels import Rendered, Style
@@ -71,11 +71,14 @@ def style_of(options: ConvertOptions) -> Style:
 
 def _convert(options: ConvertOptions, folder: str) -> tables.Summary:
     """Writes the whole data set to an empty folder."""
-    if options.csv:
-        listing = photo_list.list_csv(options.csv, options.photos)
+    unpacked = os.path.join(folder, "unpacked")
+    if options.from_tfrecords:
+        listing = record_list.list_records(options, unpacked)
+    elif options.csv:
+        listing = csv_list.list_csv(options.csv, options.photos)
     else:
         listing = photo_list.list_folder(options.photos)
-    wanted = classes.read_classes(options.classes) if options.classes else ()
+    wanted = classes.read_classes(options.classes) if options.classes else listing.class_names
     names = photo_list.class_names(listing.photos, wanted)
     if len(names) == 1:
         logging.warning("There is one class only, %r: no model can learn from it.", names[0])
@@ -91,7 +94,9 @@ def _convert(options: ConvertOptions, folder: str) -> tables.Summary:
     photos = [p._replace(split=s) for p, s in zip(listing.photos, splits, strict=True)]
     shards = list(_shards(photos, options.shards, options.seed))
     outcome = _write_records(folder, shards, names, options)
-    _check(outcome, options.strict)
+    if options.from_tfrecords:
+        shutil.rmtree(unpacked)
+    _check(outcome, options)
     summary = tables.Summary(
         style_of(options), names, outcome.converted, outcome.unreadable, same_as, listing
     )
@@ -139,7 +144,8 @@ def _write_records(
                             directory = tables.split_folder(folder, size, photo.split)
                             writer = records.shard_writer(directory, number, size)
                             write[size] = writers.enter_context(writer)
-                    label = None if photo.split == "test" else labels[photo.label]
+                    hides = photo.split == "test" and not options.test_labels
+                    label = None if hides else labels.get(photo.label)
                     for size, jpeg in result.jpegs.items():
                         write[size](records.serialize_example(photo.id, jpeg, label))
                     converted.append(Converted(photo, result.width, result.height))
@@ -153,14 +159,13 @@ def _render_all(photos: Sequence[Photo], options: ConvertOptions) -> Iterator[Re
     """
     threads = options.threads or os.cpu_count() or 1
     style = style_of(options)
+    read = photo_pixels.render_or_keep if options.from_tfrecords else photo_pixels.render
 
     def render(photo: Photo) -> Rendered | str:
         try:
-            return photo_pixels.render(photo.path, style)
-        except UnidentifiedImageError:
-            return "no picture that Pillow can read"
+            return read(photo.path, style)
         except Exception as error:  # whatever Pillow's readers make of bytes that are no picture
-            return getattr(error, "strerror", None) or first_line(error)
+            return photo_pixels.why_unreadable(photo.path, error)
 
     waiting: collections.deque[concurrent.futures.Future] = collections.deque()
     with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(threads) as pool:
@@ -176,11 +181,11 @@ def _render_all(photos: Sequence[Photo], options: ConvertOptions) -> Iterator[Re
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _check(outcome: Outcome, strict: bool) -> None:
-    if outcome.converted and not (strict and outcome.unreadable):
+def _check(outcome: Outcome, options: ConvertOptions) -> None:
+    if outcome.converted and not (options.strict and outcome.unreadable):
         return
     if not outcome.unreadable:
-        raise RequestError("--photos, --csv: there are no photos there")
+        raise RequestError(f"--{_given(options)}: there are no photos there")
     total = len(outcome.converted) + len(outcome.unreadable)
     listed = "".join(f"\n  {name}: {problem}" for name, problem in outcome.unreadable[:10])
     more = len(outcome.unreadable) - 10
@@ -191,9 +196,15 @@ def _check(outcome: Outcome, strict: bool) -> None:
     )
 
 
+def _given(options: ConvertOptions) -> str:
+    """The flag that says where photos are, with its value."""
+    name = next(n for n in ("from_tfrecords", "csv", "photos") if getattr(options, n))
+    return f"{name}={getattr(options, name)}"
+
+
 def _essence(options: ConvertOptions, outcome: Outcome) -> dict[str, Any]:
     """What the data set depends on beside the photos; nothing of where and how fast it was made."""
-    names = ("crop", "quality", "shards", "val_fraction", "test_fraction", "seed")
+    names = ("crop", "quality", "shards", "val_fraction", "test_fraction", "test_labels", "seed")
     return {
         "sizes": style_of(options).sizes,
         **{name: getattr(options, name) for name in names},

@@ -17,8 +17,22 @@ class ConvertOptions(Options):
     photos: str = knob("", "Folder of the photos; with --csv: what its paths begin at.")
     csv: str = knob(
         "",
-        "CSV with the columns path,label[,split]; paths are within --photos, else within the "
+        "CSV with the columns path,label[,split][,id]; paths are within --photos, else within the "
         "CSV's own folder.",
+    )
+    from_tfrecords: str = knob(
+        "",
+        "Folder of TFRecords as others write them, in place of --photos: under any names, with "
+        "other features, compressed.",
+    )
+    image_feature: str = knob("", "Their feature with the photo; empty: by its usual names.")
+    label_feature: str = knob(
+        "",
+        "Their feature with the class: a number, its name, or one 1 among zeros; empty: by its "
+        "usual names.",
+    )
+    id_feature: str = knob(
+        "", "Their feature with an id; empty: by its usual names, else shard and number."
     )
     classes: str = knob(
         "",
@@ -30,6 +44,9 @@ class ConvertOptions(Options):
     )
     test_fraction: float = knob(
         0.15, "Part of each class for testing; 0 if photos are given to test.", least=0, below=1
+    )
+    test_labels: bool = knob(
+        False, "Also write the labels of test photos, for scripts/evaluate.py --split=test."
     )
     seed: int = knob(0, "Seed of the division and of the order in the files.", least=0)
     output_dir: str = knob("", "Folder to make: what --data_dir of a training takes.")
@@ -50,16 +67,26 @@ class ConvertOptions(Options):
 
     def contradictions(self) -> Iterator[str]:
         """Yields what is wrong with the flags, as messages."""
-        if not self.photos and not self.csv:
-            yield "--photos=FOLDER or --csv=FILE is needed: the photos to convert"
+        if not self.photos and not self.csv and not self.from_tfrecords:
+            yield (
+                "--photos=FOLDER or --csv=FILE is needed: the photos to convert; or "
+                "--from_tfrecords=FOLDER"
+            )
+        if self.from_tfrecords and (self.photos or self.csv):
+            yield "--from_tfrecords: takes the place of --photos and --csv; give one of them"
+        for name in ("image_feature", "label_feature", "id_feature"):
+            if getattr(self, name) and not self.from_tfrecords:
+                yield f"--{name}: says what is in records; give --from_tfrecords too"
         if not self.output_dir:
             yield "--output_dir=FOLDER is needed: where the data set goes"
-        for name in ("photos", "csv", "output_dir"):
+        for name in ("photos", "csv", "from_tfrecords", "output_dir"):
             if "://" in (value := getattr(self, name)):
                 yield f"--{name}={value}: must be local; copy the data set to a bucket afterwards"
-        output, photos = (os.path.realpath(p) for p in (self.output_dir, self.photos))
-        if self.photos and not self.csv and os.path.commonpath([output, photos]) == photos:
-            yield f"--output_dir={self.output_dir}: lies within --photos; choose another folder"
+        for name in ("photos", "from_tfrecords"):
+            given = getattr(self, name)
+            output, photos = (os.path.realpath(path) for path in (self.output_dir, given))
+            if given and not self.csv and os.path.commonpath([output, photos]) == photos:
+                yield f"--output_dir={self.output_dir}: lies within --{name}; choose another folder"
         sizes = self.sizes.split(",")
         if not all(size.strip().isdecimal() and 1 <= int(size) <= 16384 for size in sizes):
             yield f"--sizes={self.sizes}: expected sides in pixels, such as 192,224,331,512"

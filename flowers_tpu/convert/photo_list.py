@@ -1,17 +1,15 @@
-"""Which photos there are: from a folder per class, or from a CSV; their classes, splits and ids."""
+"""Which photos there are in a folder: their classes, splits and ids."""
 
 import collections
 import difflib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import pandas as pd
-
-from flowers_tpu.convert.photo_pixels import file_endings
-from flowers_tpu.system.errors import RequestError, first_line
+from flowers_tpu.convert import first_bytes, photo_files
+from flowers_tpu.system.errors import RequestError
 
 # What people call the splits, in any case.
 SPLIT_NAMES = {
@@ -28,7 +26,7 @@ class Photo(NamedTuple):
     name: str  # its path within the folder of all photos
     label: str | None  # its class; None where that is not known
     split: str | None  # where it was put; None: still to be chosen
-    id: str  # a function of `name`, but for namesakes
+    id: str  # given, or a function of `name`, but for namesakes
 
 
 class Listing(NamedTuple):
@@ -36,13 +34,15 @@ class Listing(NamedTuple):
 
     Attributes:
         photos: with distinct names and ids.
-        ignored: paths within the folder of the files that are no photos by their names' endings.
+        ignored: paths within the folder of the files that are no photos, and why, in words.
         empty: folders of classes without any photo.
+        class_names: by label, if something but the photos says them.
     """
 
     photos: list[Photo]
-    ignored: list[str]
+    ignored: list[tuple[str, str]]
     empty: list[str]
+    class_names: tuple[str, ...] = ()
 
 
 def list_folder(folder: str) -> Listing:
@@ -52,22 +52,23 @@ def list_folder(folder: str) -> Listing:
     `val/` and `test/`, by any of `SPLIT_NAMES`: the first two with a folder per class, `test/` with
     or without; without `val/`, the photos of `train/` are still to be divided. Deeper folders
     belong to the class they are in, in which a file without an ending may be a photo too. Links are
-    followed; what is hidden (its name begins with a dot) is left out.
+    followed; what is hidden (its name begins with a dot), or a folder of the system's, is left out.
+    The name of a test photo of no known class is its id, as in a competition.
 
     Raises:
         RequestError: it cannot be read, mixes the two ways, has labeled photos in no class, or the
             folders of the classes are one level below.
     """
     if not os.path.isdir(folder):
-        raise RequestError(f"--photos={folder}: no such folder")
+        raise RequestError(f"--photos={folder}: {_no_folder(folder)}")
     is_split = _is_split(folder)
     photos, loose, ignored = [], [], []
-    for path in _files(folder):
+    for path in photo_files.files_below(folder):
         name = os.path.relpath(path, folder)
         *folders, file = name.split(os.sep)
-        ending = os.path.splitext(file)[1].lower()
-        if ending not in file_endings() and (ending or not folders):
-            ignored.append(name)
+        may_be_one = folders and not os.path.splitext(file)[1]
+        if not may_be_one and (why := photo_files.no_photo(path)):
+            ignored.append((name, why))
             continue
         split = SPLIT_NAMES.get(folders[0].casefold()) if folders else None
         split = split if is_split or split == "test" else None
@@ -77,6 +78,8 @@ def list_folder(folder: str) -> Listing:
         if label is None and split != "test":
             loose.append(name)
         photos.append(Photo(path, name, label, split, ""))
+    if not photos:
+        raise RequestError(f"--photos={folder}: {_no_photos(folder, ignored)}")
     if loose:
         raise RequestError(
             f"--photos={folder}: {len(loose)} photos are in no folder of a class (such as "
@@ -85,62 +88,13 @@ def list_folder(folder: str) -> Listing:
     known = {photo.label for photo in photos if photo.split != "test"}
     # A folder within test/ that is no class, such as test/all/, says nothing of its photos.
     photos = [p if p.label in known else p._replace(label=None) for p in photos]
+    photos = [p if p.label else p._replace(id=_stem(p.name)) for p in photos]
     if is_split and all(photo.split != "val" for photo in photos):
         photos = [p._replace(split=None) if p.split == "train" else p for p in photos]
     _check_level(folder, photos)
     used = {os.path.join(*p.name.split(os.sep)[: 2 if is_split else 1]) for p in photos}
     empty = [name for name in _class_folders(folder, is_split) if name not in used]
-    return Listing(_with_ids(photos), sorted(ignored), empty)
-
-
-def list_csv(path: str, folder: str) -> Listing:
-    """Lists the photos of a CSV with the columns `path`, `label` and, where wanted, `split`.
-
-    `label` is the name of a class; an empty one makes a test photo. An empty `split` is still to be
-    chosen. Other columns do not matter.
-
-    Args:
-        path: of the CSV.
-        folder: what its paths are relative to; '': the CSV's own folder.
-
-    Raises:
-        RequestError: it cannot be read, or a row says something else; the message names the row.
-    """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise RequestError(f"--csv={path}: cannot be read ({first_line(error)})") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise RequestError(
-            f"--csv={path}: its rows have more fields than its header; name every column"
-        )
-    if missing := {"path", "label"} - set(table.columns):
-        raise RequestError(
-            f"--csv={path}: has no column {' and no column '.join(sorted(missing))}; expected "
-            "path,label or path,label,split"
-        )
-    folder = folder or os.path.dirname(path)
-    first: dict[str, int] = {}
-    photos = []
-    splits = table["split"] if "split" in table else [""] * len(table)
-    for row, values in enumerate(zip(table["path"], table["label"], splits, strict=True), start=1):
-        file, label, split = (value.strip() for value in values)
-        name = os.path.relpath(os.path.join(folder, file), folder or os.curdir)
-        wrong = ""
-        if not file:
-            wrong = "its path is empty"
-        elif split and split.casefold() not in SPLIT_NAMES:
-            wrong = f"split {split!r}, expected train, val, test or nothing"
-        elif not label and SPLIT_NAMES.get(split.casefold()) in ("train", "val"):
-            wrong = f"a photo for {split} without a label"
-        elif name in first:
-            wrong = f"{file} stands in row {first[name]} already"
-        if wrong:
-            raise RequestError(f"--csv={path}, row {row} below the header: {wrong}")
-        first[name] = row
-        split = SPLIT_NAMES.get(split.casefold()) or (None if label else "test")
-        photos.append(Photo(os.path.join(folder, file), name, label or None, split, ""))
-    return Listing(_with_ids(photos), [], [])
+    return Listing(with_ids(photos), sorted(ignored), empty)
 
 
 def class_names(photos: Iterable[Photo], wanted: Sequence[str] = ()) -> tuple[str, ...]:
@@ -212,15 +166,55 @@ def ids_of(names: Sequence[str]) -> list[str]:
     return ids
 
 
-def _with_ids(photos: list[Photo]) -> list[Photo]:
+def with_ids(photos: list[Photo]) -> list[Photo]:
+    """Returns photos by name, with distinct ids: those given, else made of their names.
+
+    A given one that is not the only one, or is what another's name makes, is made of the name too.
+    """
     photos = sorted(photos, key=lambda photo: photo.name)
-    ids = ids_of([photo.name for photo in photos])
-    return [photo._replace(id=i) for photo, i in zip(photos, ids, strict=True)]
+    made = ids_of([photo.name for photo in photos])
+    counts = collections.Counter([photo.id for photo in photos if photo.id])
+    taken = collections.Counter(made)
+    return [
+        photo
+        if counts[photo.id] == 1 and photo.id.isprintable() and taken[photo.id] == (photo.id == own)
+        else photo._replace(id=own)
+        for photo, own in zip(photos, made, strict=True)
+    ]
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(os.path.basename(name))[0]
+
+
+def _no_folder(path: str) -> str:
+    """What a path is that is no folder, in words."""
+    if not os.path.lexists(path):
+        above = "" if os.path.isabs(path) else f" (a path from {os.getcwd()})"
+        return f"no such folder{above}"
+    kind = first_bytes.read_kind(path)
+    if kind and kind.advice == "unpack it":
+        return f"is {kind.name}; unpack it and give the folder"
+    if path.lower().endswith(".csv"):
+        return f"is a file; --csv={path} takes a list of photos"
+    return "is a file; expected a folder with a folder of photos per class"
+
+
+def _no_photos(folder: str, ignored: Sequence[tuple[str, str]]) -> str:
+    """What a folder without photos holds, in words."""
+    if not ignored:
+        return "holds no files; expected a folder of photos per class"
+    name, why = sorted(ignored)[0]
+    if shards := [name for name, _ in ignored if ".tfrec" in name]:
+        return (
+            f"holds no photos, but {shards[0]}: --from_tfrecords={folder} takes TFRecords of others"
+        )
+    return f"holds no photos, but {len(ignored)} other files (such as {name}: {why})"
 
 
 def _is_split(folder: str) -> bool:
     """Whether a folder holds train/, val/ and test/ rather than classes."""
-    names = _folders(folder)
+    names = photo_files.folders_in(folder)
     named = [name for name in names if name.casefold() in SPLIT_NAMES]
     splits = [SPLIT_NAMES[name.casefold()] for name in named]
     classes = [name for name in names if name not in named]
@@ -257,43 +251,12 @@ def _check_level(folder: str, photos: Sequence[Photo]) -> None:
 
 def _class_folders(folder: str, is_split: bool) -> list[str]:
     if not is_split:
-        return _folders(folder)
+        return photo_files.folders_in(folder)
     return [
         os.path.join(split, name)
-        for split in _folders(folder)
-        for name in _folders(os.path.join(folder, split))
+        for split in photo_files.folders_in(folder)
+        for name in photo_files.folders_in(os.path.join(folder, split))
     ]
-
-
-def _folders(folder: str) -> list[str]:
-    """Returns the names of the folders in a folder that are not hidden."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-    except OSError as error:
-        raise _unreadable(error) from error
-
-
-def _files(folder: str) -> Iterator[str]:
-    """Yields the paths of all files below a folder that are not hidden."""
-
-    def refuse(error: OSError) -> None:
-        raise _unreadable(error) from error
-
-    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        here = os.path.join(os.path.realpath(parent), "")
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".")
-            # A link to where we are, or above, would never end.
-            and not here.startswith(os.path.join(os.path.realpath(os.path.join(parent, name)), ""))
-        ]
-        yield from (os.path.join(parent, name) for name in names if not name.startswith("."))
-
-
-def _unreadable(error: OSError) -> RequestError:
-    return RequestError(f"--photos: {error.filename}: cannot be read ({error.strerror})")
 
 
 def _size(path: str) -> int | None:

@@ -1,17 +1,21 @@
 """From a photo as a camera or a program left it to square sRGB JPEGs."""
 
+import contextlib
 import functools
 import io
+import os
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from flowers_tpu.convert import first_bytes, metadata
+from flowers_tpu.system.errors import first_line
 
 # No TensorFlow here: photos are converted in threads of Pillow's own code.
 
 _WHITE = (255, 255, 255)  # behind what is transparent
 _GREY = (128, 128, 128)  # around a padded photo; what most networks scale to about zero
-_TURNED = range(5, 9)  # the EXIF orientations that exchange width and height
 # A JPEG may be decoded at a half, quarter or eighth of its size, as long as it stays so many times
 # as large as what is made of it.
 _DECODED_AT_LEAST = 2
@@ -44,21 +48,102 @@ def render(path: str, style: Style) -> Rendered:
 
     Raises:
         Exception: of any kind, since Pillow's readers raise what they please at damaged files;
-            also at photos of over twice `PIL.Image.MAX_IMAGE_PIXELS`.
+            also at photos of over twice `PIL.Image.MAX_IMAGE_PIXELS`. `why_unreadable` makes
+            words of it.
     """
+    kind = first_bytes.read_kind(path, _ending(path))
+    if kind and kind.is_picture and not kind.reader:
+        raise UnidentifiedImageError(kind.name)  # though Pillow may find a thumbnail in it
+    try:
+        pixels = _load(path, style)
+    except Exception as error:  # of any kind: see above
+        pixels = _load_plain(path, style, error)
+    square = _crop if style.crop == "center" else _pad
+    jpegs = {size: _encode(square(pixels.image, size), style.quality) for size in style.sizes}
+    return Rendered(jpegs, pixels.width, pixels.height)
+
+
+def render_or_keep(path: str, style: Style) -> Rendered:
+    """`render`, but keeps an upright JPEG as it is where just that size is to be made of it."""
+    rendered = render(path, style)
+    if rendered.width != rendered.height or rendered.width not in style.sizes:
+        return rendered
     with Image.open(path, formats=_formats()) as image:
+        is_plain = image.format == "JPEG" and image.mode in ("L", "RGB")
+        is_plain = is_plain and not {"exif", "icc_profile"} & set(image.info)
+    if not is_plain:
+        return rendered
+    with open(path, "rb") as file:
+        return rendered._replace(jpegs={**rendered.jpegs, rendered.width: file.read()})
+
+
+class _Pixels(NamedTuple):
+    """A photo in sRGB, upright, possibly decoded at a reduced size."""
+
+    image: Image.Image
+    width: int  # of all of it, pixels
+    height: int
+
+
+def _load(source: str | io.BytesIO, style: Style) -> _Pixels:
+    with Image.open(source, formats=_formats()) as image:
         width, height = image.size
         side = max(style.sizes) * _DECODED_AT_LEAST
         factor = side / (min(width, height) if style.crop == "center" else max(width, height))
         if factor < 1:
             image.draft(None, (round(width * factor), round(height * factor)))
         image.load()  # turns a TIFF by itself
-        if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
+        turned, is_exchanged = metadata.upright(image)
+        if is_exchanged:
             width, height = height, width
-        pixels = _to_srgb(ImageOps.exif_transpose(image))
-    square = _crop if style.crop == "center" else _pad
-    jpegs = {size: _encode(square(pixels, size), style.quality) for size in style.sizes}
-    return Rendered(jpegs, width, height)
+        return _Pixels(_to_srgb(turned), width, height)
+
+
+def _load_plain(path: str, style: Style, error: Exception) -> _Pixels:
+    """Loads a photo without its metadata; raises `error` if they were not at fault."""
+    if isinstance(error, Image.DecompressionBombError) or not os.path.isfile(path):
+        raise error
+    with open(path, "rb") as file:
+        content = metadata.plain(file.read())
+    if content is None:
+        raise error
+    return _load(io.BytesIO(content), style)
+
+
+def why_unreadable(path: str, error: Exception) -> str:
+    """Returns what is wrong with a photo at which `render` raised, in words.
+
+    Args:
+        path: of the photo.
+        error: what was raised.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    with contextlib.suppress(OSError):
+        if not os.path.getsize(path):
+            return "an empty file"
+    kind = first_bytes.read_kind(path, _ending(path))
+    if not isinstance(error, UnidentifiedImageError):
+        return f"{first_line(error)}{f' ({kind.name})' if kind else ''}"
+    if kind is None:
+        return "no picture that Pillow can read"
+    if kind.reader not in _formats():
+        return f"{kind.name}{f': {kind.advice}' if kind.advice else ''}"
+    return f"{kind.name}: {_cause(path, kind.reader)}"
+
+
+def _cause(path: str, reader: str) -> str:
+    """What Pillow's reader of one format says of a file, which `Image.open` leaves out."""
+    try:
+        with open(path, "rb") as file:
+            Image.OPEN[reader][0](file, "").load()
+    except Exception as error:  # of any kind: see `render`
+        return first_line(error) or type(error).__name__
+    return "Pillow cannot read it"
+
+
+def _ending(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
 
 
 def is_enlarged(photo: Rendered, size: int, crop: str) -> bool:
@@ -77,6 +162,10 @@ def file_endings() -> frozenset[str]:
 def _formats() -> tuple[str, ...]:
     """All formats but PostScript, which Pillow would give to another program to run."""
     Image.init()
+    with contextlib.suppress(ImportError):
+        import pillow_heif  # HEIC: the extra `heif`
+
+        pillow_heif.register_heif_opener()
     return tuple(sorted(set(Image.OPEN) - {"EPS"}))
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 from absl import logging
 
+from flowers_tpu.convert import photo_files
 from flowers_tpu.convert.photo_list import Listing, Photo
 from flowers_tpu.convert.photo_pixels import Style, is_enlarged
 from flowers_tpu.data.records import SPLITS
@@ -16,7 +17,6 @@ from flowers_tpu.system import terminal
 
 _MOST_CLASSES_SHOWN = 40
 _UNLABELED = "(no class known)"
-NO_PHOTO = "no photo by its name's ending"
 
 
 class Converted(NamedTuple):
@@ -70,8 +70,8 @@ class Summary:
             if len(test_ids):
                 sample = pd.DataFrame({"id": test_ids, "label": 0})
                 _write_csv(sample, os.path.join(of_size, "sample_submission.csv"))
-        others = [(name, NO_PHOTO) for name in self.listing.ignored]
-        unreadable = pd.DataFrame([*self.unreadable, *others], columns=["path", "problem"])
+        others = [*self.unreadable, *self.listing.ignored]
+        unreadable = pd.DataFrame(others, columns=["path", "problem"])
         for name, table in (
             ("photos", self.photos),
             ("class_counts", self.class_counts),
@@ -109,10 +109,12 @@ class Summary:
                 f"cannot be read and are left out: unreadable.csv lists them (such as {name}: "
                 f"{problem})"
             )
-        if ignored := self.listing.ignored:
-            counts = collections.Counter(os.path.splitext(name)[1].lower() for name in ignored)
-            endings = ", ".join(f"{counts[ending]} {ending}" for ending in sorted(counts))
-            found.append(f"files that are no photos by their names' endings: {endings}")
+        found += self._warnings_of_others()
+        if lost := self._lost_classes():
+            found.append(
+                f"NO PHOTO of {len(lost)} classes can be read, so no model can learn them: "
+                f"{_few(lost)}"
+            )
         if empty := self.listing.empty:
             found.append(f"folders without photos, which are no classes: {_few(empty)}")
         found += self._warnings_of_copies()
@@ -126,6 +128,29 @@ class Summary:
         for split in SPLITS:
             if not (self.photos["split"] == split).any():
                 found.append(f"no photos for {split}/, and scripts/train.py needs some")
+        return found
+
+    def _lost_classes(self) -> list[str]:
+        """Returns the classes of which there are photos, but none that can be read, and why."""
+        unreadable = dict(self.unreadable)
+        problems = {
+            p.label: unreadable[p.name] for p in self.listing.photos if p.name in unreadable
+        }
+        kept = {photo.label for photo, _, _ in self.converted}
+        return [f"{n} ({problems[n]})" for n in self.class_names if n in problems.keys() - kept]
+
+    def _warnings_of_others(self) -> list[str]:
+        """Returns what there is to say of files that are no photos."""
+        by_reason = collections.defaultdict(list)
+        for name, reason in self.listing.ignored:
+            by_reason[reason].append(name)
+        found = []
+        if others := by_reason.pop(photo_files.NO_PHOTO, []):
+            counts = collections.Counter(os.path.splitext(name)[1].lower() for name in others)
+            endings = ", ".join(f"{counts[ending]} {ending}" for ending in sorted(counts))
+            found.append(f"files that are no photos by their names' endings: {endings}")
+        for reason, names in sorted(by_reason.items()):
+            found.append(f"files left out, each {reason}: {len(names)} (such as {names[0]})")
         return found
 
     def _warnings_of_copies(self) -> list[str]:

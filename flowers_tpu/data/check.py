@@ -46,7 +46,8 @@ def check(folder: str, num_classes: int) -> Report:
         try:
             shards = find_shards(folder, split)
             problems += oddities(folder, split)
-            contents = examine_shards(shards, split, num_classes, decode=True)
+            known = num_classes if split in records.LABELED_SPLITS else None
+            contents = examine_shards(shards, split, known, decode=True)
         except RequestError as error:
             problems.append(str(error))
         for shard, content in zip(shards, contents, strict=False):
@@ -66,7 +67,8 @@ def check(folder: str, num_classes: int) -> Report:
 def new_problems(folder: str, split: Split, num_classes: int) -> list[Problem]:
     """Decodes every photo of a split that was read before; returns what was not known of it."""
     shards = find_shards(folder, split.name)
-    contents = examine_shards(shards, split.name, num_classes, decode=True)
+    known = None if split.labels is None else num_classes
+    contents = examine_shards(shards, split.name, known, decode=True)
     return [p for content in contents for p in content.problems if p not in split.problems]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from flowers_tpu.data import records
+from flowers_tpu.data import records, what_else
 from flowers_tpu.system import files
 from flowers_tpu.system.errors import RequestError
 
@@ -42,7 +42,7 @@ def data_folder(data_dir: str, image_size: int) -> str:
         RequestError: there is no such folder.
     """
     if not files.is_dir(data_dir):
-        raise RequestError(f"--data_dir={data_dir}: no such folder")
+        raise RequestError(f"--data_dir={data_dir}: {what_else.missing(data_dir)}")
     entries = files.list_dir(data_dir)
     found = filter(None, map(_SIZE_FOLDER.match, entries))
     sizes = sorted(int(m.group(1)) for m in found if m.group(1) == m.group(2))
@@ -64,10 +64,13 @@ def find_shards(folder: str, split: str) -> tuple[Shard, ...]:
         raise RequestError(
             f"--data_dir: {directory}: no such folder; a data set has the folders "
             f"{_enumerate(records.SPLITS)} with shards named like 00-192x192-128.tfrec"
+            f"{what_else.advice(folder)}"
         )
     names = sorted(n for n in files.list_dir(directory) if n.endswith(".tfrec"))
     if not names:
-        raise RequestError(f"--data_dir: {directory}: holds no .tfrec file")
+        raise RequestError(
+            f"--data_dir: {directory}: holds no .tfrec file{what_else.advice(directory)}"
+        )
     shards = []
     for name in names:
         match = _SHARD_NAME.match(name)
@@ -75,7 +78,7 @@ def find_shards(folder: str, split: str) -> tuple[Shard, ...]:
         if not match:
             raise RequestError(
                 f"{path}: not a shard's name; expected NUMBER-SIZExSIZE-COUNT.tfrec, "
-                "like 00-192x192-128.tfrec"
+                f"like 00-192x192-128.tfrec{what_else.advice(directory)}"
             )
         height, width, count = (int(match.group(group)) for group in (2, 3, 4))
         if height != width:

@@ -53,7 +53,14 @@ class Split:
         return sum(len(shard.left_out) for shard in self.shards)
 
 
-def read_split(folder: str, split: str, num_classes: int, *, bad_records: str = "fail") -> Split:
+def read_split(
+    folder: str,
+    split: str,
+    num_classes: int,
+    *,
+    bad_records: str = "fail",
+    has_labels: bool | None = None,
+) -> Split:
     """Reads every record of a split once and checks it.
 
     Shards are read in parallel, TFRecord checksums included. With `fail`, only the headers of the
@@ -65,6 +72,8 @@ def read_split(folder: str, split: str, num_classes: int, *, bad_records: str = 
         split: its name.
         num_classes: labels are below it.
         bad_records: `fail` or `skip`: what to do with records that cannot be used.
+        has_labels: whether every record must have a label; None: as the competition has it, in
+            `train` and `val`.
 
     Raises:
         RequestError: with `fail`, a shard is damaged or holds another number of records than its
@@ -73,8 +82,20 @@ def read_split(folder: str, split: str, num_classes: int, *, bad_records: str = 
             cannot be read, or no record can be used.
     """
     shards = find_shards(folder, split)
-    contents = examine_shards(shards, split, num_classes, decode=bad_records == "skip")
+    has_labels = split in records.LABELED_SPLITS if has_labels is None else has_labels
+    contents = examine_shards(
+        shards,
+        split,
+        num_classes if has_labels else None,
+        decode=bad_records == "skip",
+    )
     problems = tuple(problem for content in contents for problem in content.problems)
+    nothing_used = problems and not any(content.used for content in contents)
+    if nothing_used and all(problem.found.startswith(verify.UNLABELED) for problem in problems):
+        raise RequestError(
+            f"{problems[0].path}: its records have no labels (the feature `class`), so nothing "
+            f"can be learned from {split} or scored with it"
+        )
     if problems and bad_records == "fail":
         raise RequestError(
             f"{problems[0]} (problems in {split}: {len(problems)}; scripts/check_data.py lists "
@@ -94,7 +115,7 @@ def read_split(folder: str, split: str, num_classes: int, *, bad_records: str = 
         split,
         shards,
         ids,
-        labels if split in records.LABELED_SPLITS else None,
+        labels if has_labels else None,
         problems,
         fingerprints=np.array([record.fingerprint for record in used], np.int64),
         jpeg_sizes=np.array([record.jpeg_size for record in used], np.int64),
@@ -102,16 +123,16 @@ def read_split(folder: str, split: str, num_classes: int, *, bad_records: str = 
 
 
 def examine_shards(
-    shards: Sequence[Shard], split: str, num_classes: int, *, decode: bool
+    shards: Sequence[Shard], split: str, num_classes: int | None, *, decode: bool
 ) -> list[verify.Contents]:
-    """Examines shards in parallel; see `verify.examine`."""
+    """Examines shards of a split in parallel; see `verify.examine`."""
 
     def examine(shard: Shard) -> verify.Contents:
         return verify.examine(
             shard.path,
             image_size=shard.image_size,
             count=shard.count,
-            num_classes=num_classes if split in records.LABELED_SPLITS else None,
+            num_classes=num_classes,
             decode=decode,
         )
 

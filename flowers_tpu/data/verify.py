@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from flowers_tpu.data import records
+from flowers_tpu.data import records, shard_bytes
 from flowers_tpu.system import files
 from flowers_tpu.system.errors import RequestError
 
@@ -18,10 +18,14 @@ from flowers_tpu.system.errors import RequestError
 # bytes that are no UTF-8, Python cannot make an exception of it and raises one of its own.
 ERRORS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError, UnicodeDecodeError)
 
+UNLABELED = "no label"  # how the problem of a record without one begins
+_DAMAGES = ("cut short", "damaged")  # how what is wrong with a record of ours begins
 _BATCH = 256  # descriptions handed over at once
 _DESCRIPTION = ("id", "label", "fingerprint", "jpeg_size", "shape")
-# A TFRecord: its length and the length's checksum, its data, and the data's checksum; bytes.
-_LENGTH, _HEADER, _FOOTER = 8, 12, 4
+_NOT_OURS = "not a tf.train.Example with the features `image` and `id` (bytes) and `class` (int)"
+_ADVICE = (
+    "; scripts/make_tfrecords.py --from_tfrecords=FOLDER makes a data set of records with others"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +105,9 @@ def examine(
     """
 
     def read() -> tuple[list[_Finding], str]:
-        whole, torn = _count_whole(path)
+        if found := shard_bytes.stranger(shard_bytes.read_head(path)):
+            return [], found
+        whole, torn = count_whole(path)
         serialized = tf.data.TFRecordDataset(path, buffer_size=records.READ_BUFFER).take(whole)
         try:
             return _describe_all(serialized, image_size, num_classes, decode), torn
@@ -119,7 +125,11 @@ def examine(
         for number, finding in enumerate(findings)
         if finding.wrong
     ]
-    if damage:
+    if common := _common_problem(path, findings):
+        problems = [Problem(path, count, 0, findings[0].id, common)]
+    if damage and not findings and not damage.startswith(_DAMAGES):
+        problems.append(Problem(path, count, None, "", damage))
+    elif damage:
         after = count - len(findings) - 1
         lost = f"; the {after} records after it cannot be reached" if after > 0 else ""
         problems.append(Problem(path, count, len(findings), "", damage + lost))
@@ -139,7 +149,24 @@ def examine(
     return Contents(used, tuple(left_out), problems)
 
 
-def _count_whole(path: str) -> tuple[int, str]:
+def _common_problem(path: str, findings: Sequence[_Finding]) -> str:
+    """What is wrong with all records of a shard in the same way, said once; '' for nothing.
+
+    Records with other features are not damaged one by one.
+    """
+    wrong = {finding.wrong for finding in findings}
+    if len(findings) < 2 or len(wrong) != 1:
+        return ""
+    (common,) = wrong
+    if common.startswith(UNLABELED):
+        dataset = tf.data.TFRecordDataset(path, buffer_size=records.READ_BUFFER)
+        common += f"; it has {shard_bytes.features_of(next(iter(dataset)).numpy())}"
+    elif not common.startswith(_NOT_OURS):
+        return ""
+    return f"{common}; so it is with all {len(findings)} records{_ADVICE}"
+
+
+def count_whole(path: str) -> tuple[int, str]:
     """Returns the number of records before the first that is longer than its file, and its damage.
 
     TensorFlow's reader asks for a record's memory before it reads it, and a length of terabytes
@@ -148,10 +175,10 @@ def _count_whole(path: str) -> tuple[int, str]:
     size = files.size(path)
     whole, begin = 0, 0
     with tf.io.gfile.GFile(path, "rb") as file:
-        while begin + _HEADER <= size:
+        while begin + shard_bytes.HEADER <= size:
             file.seek(begin)
-            length = int.from_bytes(file.read(_LENGTH), "little")
-            begin += _HEADER + length + _FOOTER
+            length = int.from_bytes(file.read(shard_bytes.LENGTH), "little")
+            begin += shard_bytes.HEADER + length + shard_bytes.FOOTER
             if begin > size:
                 torn = f"cut short or damaged: it says {length} bytes, which the file does not have"
                 return whole, torn
@@ -228,7 +255,7 @@ def _judge(
     if not example_id.isprintable() or not example_id or "\ufffd" in example_id:
         wrong = f"its id is no text: {raw_id[:40]}"
     elif num_classes is not None and not 0 <= label < num_classes:
-        found = "no label" if label == records.NO_LABEL else f"label {label}"
+        found = UNLABELED if label == records.NO_LABEL else f"label {label}"
         wrong = f"{found}, expected 0 to {num_classes - 1}; check --classes"
     elif (height, width) != (image_size, image_size):
         wrong = f"a photo of {height}x{width} pixels, expected {image_size}x{image_size}"
@@ -240,10 +267,8 @@ def _explain(serialized: tf.Tensor) -> _Finding:
     try:
         example = records.parse(serialized)
     except ERRORS:
-        features = "`image` and `id` (bytes) and `class` (int)"
-        return _Finding(
-            "", records.NO_LABEL, 0, 0, f"not a tf.train.Example with the features {features}"
-        )
+        found = shard_bytes.features_of(serialized.numpy())
+        return _Finding("", records.NO_LABEL, 0, 0, f"{_NOT_OURS}; it has {found}")
     example_id = example["id"].numpy().decode(errors="replace")
     try:
         tf.io.extract_jpeg_shape(example["image"])

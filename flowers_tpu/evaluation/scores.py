@@ -1,5 +1,9 @@
 """Scores of predictions against the truth, by scikit-learn."""
 
+import contextlib
+import warnings
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from sklearn import metrics
@@ -13,6 +17,17 @@ def log_probabilities(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silences scikit-learn, which takes many classes of few photos for a regression."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"sklearn\.", category=UserWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes is greater")
+        warnings.filterwarnings("ignore", "A single label was found")
+        yield
+
+
+@_without_warnings()
 def score(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     """Returns `examples`, `loss`, `accuracy`, `top5_accuracy` and the macro scores.
 
@@ -37,6 +52,7 @@ def score(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     }
 
 
+@_without_warnings()
 def classification_report(
     labels: np.ndarray, predicted: np.ndarray, class_names: tuple[str, ...]
 ) -> pd.DataFrame:
@@ -64,6 +80,7 @@ def classification_report(
     return frame.astype({"support": int})
 
 
+@_without_warnings()
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Returns counts `[classes, classes]`, rows the truth and columns the prediction."""
     return metrics.confusion_matrix(labels, predicted, labels=np.arange(num_classes))

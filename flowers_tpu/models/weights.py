@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from flowers_tpu.models import imagenet
 from flowers_tpu.system import files
-from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.errors import RequestError, first_line
 
 # A file's weights: layer name -> values, in the order of the layers in the network.
 Layers = dict[str, list[np.ndarray]]
@@ -135,6 +135,12 @@ def read_layers(path: str) -> Layers:
     Raises:
         RequestError: there is no such file, or it is not of this format.
     """
+    if files.is_dir(path):
+        raise RequestError(
+            f"--weights={path}: is a folder, and cannot be read as a Keras HDF5 weights file. "
+            "Expected: imagenet, none, or the path of such a file; the weights of another run go "
+            "by --from_run=RUN."
+        )
     try:
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(h5py.File(_local_or_in_memory(path), "r"))
@@ -145,9 +151,9 @@ def read_layers(path: str) -> Layers:
             f"--weights={path}: there is no such file. Expected: imagenet, none, or the path of a "
             "Keras HDF5 file."
         ) from error
-    except (OSError, KeyError, tf.errors.OpError) as error:
+    except (OSError, KeyError, TypeError, tf.errors.OpError) as error:
         raise RequestError(
-            f"--weights={path}: cannot be read as a Keras HDF5 weights file ({error}). "
+            f"--weights={path}: cannot be read as a Keras HDF5 weights file ({first_line(error)}). "
             'Such a file comes from `model.save_weights("name.h5")`; names that end in .weights.h5 '
             "or .keras get another format."
         ) from error

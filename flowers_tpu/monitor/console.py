@@ -174,7 +174,14 @@ def print_scores(scores: dict[str, dict], folder: str, names: Sequence[str]) -> 
             f"{split:>8}{values['examples']:>9,}{shown[0]:>9.4f}{shown[1]:>10.4f}"
             f"{shown[2]:>8.4f}{shown[3]:>10.4f}"
         )
-    results = ("scores.json", "history.csv", "submission.csv", "plots", "report.html")
+    results = (
+        "scores.json",
+        "scores_test.json",
+        "history.csv",
+        "submission.csv",
+        "plots",
+        "report.html",
+    )
     there = [name for name in results if name in names]
     tables = "classification_report_*.csv, confusion_*.csv, predictions_*.csv"
     say(f"\nIn {folder}: {', '.join(there)},\n{tables}")

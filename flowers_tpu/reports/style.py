@@ -1,12 +1,17 @@
 """How every picture looks: colours, figures without a display, and PNG files."""
 
+import contextlib
 import functools
 import io
 import math
-from collections.abc import Mapping
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import matplotlib
+from absl import logging
 from matplotlib import font_manager, textpath
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -35,6 +40,16 @@ _MORE_FONTS = (
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR"),
     *("Source Han Sans", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Arial Unicode MS"),
 )
+
+# For other scripts; matplotlib's own has Latin, Greek, Cyrillic, Hebrew, Arabic, and more.
+_MORE_SCRIPTS = tuple(
+    f"Noto Sans {script}"
+    for script in ("Devanagari", "Bengali", "Tamil", "Telugu", "Gujarati", "Thai", "Ethiopic",
+                   "Khmer", "Sinhala", "Myanmar", "Malayalam", "Kannada")
+)  # fmt: skip
+_EMOJI, _LAST_RESORT = "Noto Emoji", "Unifont"  # the second has a little of everything
+_CJK = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO")
+_SAID: set[str] = set()  # the fonts that were named
 
 _RC = {
     "axes.axisbelow": True,
@@ -77,8 +92,45 @@ def png(drawn: Figure, dpi: float = DPI) -> bytes:
         text.set_fontfamily(font_families())
     buffer = io.BytesIO()
     dpi = fitting_dpi(*drawn.get_size_inches(), dpi)
-    drawn.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    with _naming_missing_letters():
+        drawn.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _naming_missing_letters() -> Iterator[None]:
+    """Makes one line of what matplotlib warns of each letter that no font has."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    letters = []
+    for warning in caught:
+        if match := re.match(r"Glyph (\d+) ", str(warning.message)):
+            letters.append(chr(int(match[1])))
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    if letters:
+        _warn_of_letters(letters[0])
+
+
+def _warn_of_letters(letter: str) -> None:
+    """Says once which font to install for letters of a kind."""
+    name = unicodedata.name(letter, "unknown")
+    font = f"Noto Sans {name.split()[0].title()}"
+    if name.startswith(_CJK):
+        font = "Noto Sans CJK (fonts-noto-cjk on Debian)"
+    elif font not in _MORE_SCRIPTS:
+        font = _EMOJI if unicodedata.category(letter) == "So" else _LAST_RESORT
+    if font in _SAID:
+        return
+    _SAID.add(font)
+    logging.warning(
+        "Letters such as %r (%s) are in no font that is installed, and are drawn as boxes: install "
+        "%s, then remove matplotlib's list of fonts in %s",
+        *(letter, name, font, matplotlib.get_cachedir()),
+    )
 
 
 def fitting_dpi(width: float, height: float, dpi: float) -> float:
@@ -91,7 +143,8 @@ def font_families() -> list[str]:
     """Returns the plots' font and, for letters it lacks, fonts that are installed."""
     # Matplotlib warns of each font in such a list that is not there.
     installed = font_manager.fontManager.get_font_names()
-    return ["sans-serif", *(name for name in _MORE_FONTS if name in installed)]
+    more = (*_MORE_FONTS, *_MORE_SCRIPTS, _EMOJI, _LAST_RESORT)
+    return ["sans-serif", *(name for name in more if name in installed)]
 
 
 def save(drawn: Figure, path: str) -> None:
@@ -167,4 +220,6 @@ def text_width(text: str, size: float) -> float:
 @functools.lru_cache(maxsize=1 << 14)
 def _width_at_100_points(text: str) -> float:
     font = font_manager.FontProperties(family=font_families(), size=100)
-    return textpath.text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+    with _naming_missing_letters():
+        extent = textpath.text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return extent[0] / 72

@@ -64,6 +64,8 @@ def load(
     options: DataOptions,
     names: tuple[str, ...] = records.SPLITS,
     trained_names: tuple[str, ...] | None = None,
+    *,
+    have_labels: bool | None = None,
 ) -> Data:
     """Finds and checks a data set, or some of its splits.
 
@@ -72,6 +74,7 @@ def load(
         names: of the splits.
         trained_names: classes of a run that is trained: those of the data are mapped to them by
             name, and may be some of them in any order.
+        have_labels: whether all of these splits must; None: `train` and `val` must.
 
     Raises:
         RequestError: something is wrong with the data, or they have another class.
@@ -84,6 +87,7 @@ def load(
         folder,
         num_classes=len(known),
         bad_records=options.bad_records,
+        has_labels=have_labels,
     )
     found = {name: read(name) for name in names}
     for name, split in found.items():

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,13 +19,27 @@ from flowers_tpu.training.plan import finished
 
 _CONFIG = folders.RUN.marker
 SCORES, HISTORY, TIMING = "scores.json", "history.csv", "timing.csv"
+TEST_SCORES = "scores_test.json"
 ENVIRONMENT, SUBMISSION, BAD_RECORDS = "environment.json", "submission.csv", "bad_records.csv"
+_MOST_LOOKED_AT = 50  # folders in which a run is looked for
 DATA, ORIGIN = "data.json", "origin.json"
 
 
 def predictions_file(split: str) -> str:
     """Returns the name of the file of a split's predictions."""
     return f"predictions_{split}.csv"
+
+
+def runs_near(path: str) -> str:
+    """Returns the runs one level above or below a folder that is none, in words; '' for none."""
+    if not files.is_dir(path):
+        return ""
+    above = os.path.normpath(files.join(path, os.pardir))
+    if "://" not in path and folders.belongs_to(above, folders.RUN):
+        return f"; did you mean {above}?"
+    inner = [files.join(path, name) for name in files.list_dir(path)[:_MOST_LOOKED_AT]]
+    runs = [folder for folder in inner if folders.belongs_to(folder, folders.RUN)]
+    return f"; did you mean {' or '.join(runs[:3])}?" if runs else ""
 
 
 class RunFolder:
@@ -99,7 +114,7 @@ class RunFolder:
         """
         if not self.is_run():
             raise RequestError(
-                f"--run_dir={self.path}: no run there (it has no {_CONFIG}); "
+                f"--run_dir={self.path}: no run there (it has no {_CONFIG}){runs_near(self.path)}; "
                 "scripts/train.py makes one"
             )
         try:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from flowers_tpu.convert import photo_pixels
+from flowers_tpu.convert import photo_files, photo_pixels
 from flowers_tpu.data import decode
 from flowers_tpu.data.decode import Decoder
 from flowers_tpu.evaluation import predictions, scores
@@ -19,7 +19,6 @@ from flowers_tpu.runs.opening import check_evaluation_flags, class_names, restor
 from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system import terminal
-from flowers_tpu.system.errors import first_line
 from flowers_tpu.system.signals import Signals
 
 NUM_NAMES = 5
@@ -110,8 +109,7 @@ class Namer:
         try:
             return self.decoder(tf.constant(self._jpeg(path))).numpy()
         except Exception as error:  # of any kind: see `photo_pixels.render`
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else None
-            return Unread(path, reason or first_line(error))
+            return Unread(path, photo_pixels.why_unreadable(path, error))
 
     def _jpeg(self, path: str) -> bytes:
         """The JPEG that the data set would hold of a photo."""
@@ -167,7 +165,8 @@ def open_namer(folder: RunFolder, given: Spec, checkpoint: str) -> Namer:
 def photos_in(paths: Iterable[str]) -> list[str]:
     """Returns the paths of photos: those given, and of all files in folders those of photos.
 
-    In a folder, and those in it, a photo is what has the name of one and is not hidden; by name.
+    In a folder, and those in it, a photo is what has the name or the first bytes of one, and is
+    neither hidden nor in a folder of the system's; by name.
     """
     found = []
     for path in paths:
@@ -175,11 +174,10 @@ def photos_in(paths: Iterable[str]) -> list[str]:
             found.append(path)
             continue
         for parent, folders, names in os.walk(path, followlinks=False):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            folders[:] = sorted(name for name in folders if not photo_files.is_left_out(name))
             found += [
                 os.path.join(parent, name)
                 for name in sorted(names)
-                if not name.startswith(".")
-                and os.path.splitext(name)[1].lower() in photo_pixels.file_endings()
+                if not name.startswith(".") and not photo_files.no_photo(os.path.join(parent, name))
             ]
     return found

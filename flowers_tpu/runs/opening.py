@@ -9,9 +9,9 @@ from flowers_tpu.models.classifier import Classifier
 from flowers_tpu.runs import data as data_lib
 from flowers_tpu.runs.data import Data
 from flowers_tpu.runs.feed import Feed
-from flowers_tpu.runs.folder import BAD_RECORDS, DATA, ORIGIN, RunFolder
+from flowers_tpu.runs.folder import BAD_RECORDS, DATA, ORIGIN, RunFolder, runs_near
 from flowers_tpu.runs.options import ResultsOptions
-from flowers_tpu.runs.recipe import Recipe
+from flowers_tpu.runs.recipe import Recipe, check_places
 from flowers_tpu.runs.results import Trained
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system import files, terminal
@@ -81,7 +81,7 @@ def begin_from(
     origin = RunFolder(path)
     flag = f"--from_run={spec.run.from_run}"
     if not origin.is_run():
-        raise RequestError(f"{flag}: no run there (it has no config.json)")
+        raise RequestError(f"{flag}: no run there (it has no config.json){runs_near(path)}")
     names = class_names(origin)
     if names is not None and names != data.class_names:
         raise RequestError(
@@ -128,6 +128,7 @@ def open_trained(
     splits: tuple[str, ...],
     *,
     must_have_ended: bool = False,
+    have_labels: bool | None = None,
 ) -> Trained:
     """Opens a run for evaluation; devices, place of the data, batch and precision may be others.
 
@@ -138,10 +139,12 @@ def open_trained(
         options: which weights to take.
         splits: names of those to read.
         must_have_ended: refuse a run whose training has not.
+        have_labels: whether all of these splits must; None: `train` and `val` must.
 
     Raises:
         RequestError: another flag differs, or the run has no such weights.
     """
+    check_places(given)
     begun_spec, begun = folder.read_specs()
     if must_have_ended:
         _check_ended(folder, begun_spec)
@@ -156,7 +159,7 @@ def open_trained(
             "the data are taken",
             folder.path,
         )
-    data = recipe.load_data(splits, names)
+    data = recipe.load_data(splits, names, have_labels=have_labels)
     list_bad_records(output, recipe, data, as_begun=False)
     classifier = restored_classifier(folder, recipe, options.checkpoint, data.num_classes)
     return Trained(folder, output, data, Feed(recipe, data.splits), classifier)

@@ -130,6 +130,18 @@ class ResultsOptions(CheckpointOptions):
 
 
 @dataclasses.dataclass(frozen=True)
+class EvaluateOptions(ResultsOptions):
+    """Which weights of a run to score, on which photos, and where results go."""
+
+    split: str = knob(
+        "train_val",
+        "Photos to score: train_val: those of training and validation; test: those of the test "
+        "split, if its records have labels.",
+        choices=("train_val", "test"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class ExportOptions(ResultsOptions):
     """What a run becomes, and where that goes."""
 

@@ -25,6 +25,8 @@ from flowers_tpu.training.plan import Plan
 from flowers_tpu.training.state import Progress, TrainState, step_counter
 from flowers_tpu.training.steps import Objective, trained_in_finetuning
 
+_THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -77,9 +79,11 @@ class Recipe:
         self,
         names: tuple[str, ...] = records.SPLITS,
         trained_names: tuple[str, ...] | None = None,
+        *,
+        have_labels: bool | None = None,
     ) -> Data:
         """Finds and checks the data set, or some of its splits; see `data.load`."""
-        return data_lib.load(self.spec.data, names, trained_names)
+        return data_lib.load(self.spec.data, names, trained_names, have_labels=have_labels)
 
     def naming_bad_records(self, data: Data) -> contextlib.AbstractContextManager[None]:
         """Turns the error of a photo that cannot be decoded into one that says which it is."""
@@ -159,4 +163,29 @@ class Recipe:
                 step=step,
                 progress=Progress(metrics.empty(plan.num_classes)),
                 averages=Averages(classifier.model.variables, decay) if decay else None,
+            )
+
+
+def check_places(spec: Spec, flags: Sequence[str] = ("data_dir", "run_dir")) -> None:
+    """Refuses places that the host of a TPU elsewhere cannot see; nothing is started for that.
+
+    A TPU that goes by a name or an address is another machine, which reads the data and the
+    checkpoints itself.
+
+    Args:
+        spec: as asked for.
+        flags: the places that matter.
+
+    Raises:
+        RequestError: the run or its data are on this machine.
+    """
+    tpu = spec.devices.tpu
+    host = tpu.removeprefix("grpc://").partition(":")[0]
+    if not tpu or tpu == "local" or host in _THIS_MACHINE:
+        return
+    for flag in flags:
+        if "://" not in (place := spec.flat()[flag]):
+            raise RequestError(
+                f"--{flag}={place}: is on this machine, where --tpu={tpu} cannot see it: give a "
+                "folder on gs://, or run on the TPU's own machine with --tpu=local"
             )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -66,23 +66,25 @@ class Trained:
         return predictions.predict(self.predict_step, iter(self.feed.eval_batches(photos)), count)
 
 
-def score_splits(trained: Trained, signals: Signals) -> dict[str, dict[str, float]]:
-    """Returns the scores of train and validation, and writes the tables they come from."""
+def score_splits(
+    trained: Trained, signals: Signals, names: Sequence[str] = records.LABELED_SPLITS
+) -> dict[str, dict[str, float]]:
+    """Returns the scores of labeled splits, and writes the tables they come from."""
     result = {}
-    for name in records.LABELED_SPLITS:
+    for name in names:
         split = trained.data.splits[name]
         logits = trained.logits(split, signals)
         predicted = logits.argmax(axis=1)
         result[name] = scores.score(split.labels, logits)
         if split.left_out:
             result[name]["left_out"] = split.left_out
-        names = trained.data.class_names
-        report = scores.classification_report(split.labels, predicted, names)
+        classes = trained.data.class_names
+        report = scores.classification_report(split.labels, predicted, classes)
         trained.output.write_table(f"classification_report_{name}.csv", report, index=True)
-        matrix = scores.confusion_matrix(split.labels, predicted, len(names))
-        frame = pd.DataFrame(matrix, index=pd.Index(names, name="true class"), columns=names)
+        matrix = scores.confusion_matrix(split.labels, predicted, len(classes))
+        frame = pd.DataFrame(matrix, index=pd.Index(classes, name="true class"), columns=classes)
         trained.output.write_table(f"confusion_{name}.csv", frame, index=True)
-        table = predictions.table(split.ids, logits, split.labels, names)
+        table = predictions.table(split.ids, logits, split.labels, classes)
         trained.output.write_table(predictions_file(name), table)
     return result
 

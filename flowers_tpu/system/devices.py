@@ -150,10 +150,16 @@ def _listed() -> list[Listed]:
 def _refuse_several_workers() -> None:
     """Each worker would train on its own, all of them into one run directory."""
     try:
-        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster") or {}
     except (ValueError, AttributeError) as error:
         raise RequestError(f"TF_CONFIG: expected a JSON object, found {error}") from error
-    workers = [*cluster.get("chief", []), *cluster.get("worker", [])]
+    try:
+        workers = [host for job in ("chief", "worker") for host in cluster.get(job) or []]
+    except (AttributeError, TypeError) as error:
+        raise RequestError(
+            f"TF_CONFIG: its cluster is {json.dumps(cluster)[:100]}; expected lists of hosts by "
+            'their job, such as {"worker": ["10.0.0.2:2222"]}, or unset it'
+        ) from error
     if len(workers) > 1:
         raise RequestError(
             f"TF_CONFIG: names {len(workers)} workers, but this version runs on one; unset it"

@@ -23,6 +23,15 @@ class StoppedError(Exception):
     exit_code = 143
 
 
+_MOST, _END = 200, 90  # characters of the gist of an error, and of them of its end
+
+
 def first_line(error: BaseException) -> str:
-    """The gist of an error, at most 200 characters: no addresses, no tracebacks."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """The gist of an error, at most 200 characters: no addresses, no tracebacks.
+
+    Of a longer one the middle is left out: paths come first, and what is wrong with them last.
+    """
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if len(line) <= _MOST:
+        return line
+    return f"{line[: _MOST - _END - 3]} … {line[-_END:]}"

@@ -33,23 +33,23 @@ def published(
         RequestError: the folder holds something else, is a volume of its own, or another process
             writes to it.
     """
-    path = os.path.realpath(path)
+    shown, path = f"--{flag}={path}", os.path.realpath(path)
     part, replaced = f"{path}.part", f"{path}.replaced"
     if os.path.ismount(path):
         raise RequestError(
-            f"--{flag}={path}: is a volume of its own, which nothing can be renamed to; choose a "
+            f"{shown}: is a volume of its own, which nothing can be renamed to; choose a "
             "folder in it"
         )
-    _check_replaceable(path, flag, owner, overwrite)
-    _check_replaceable(replaced, flag, owner, overwrite=True)
+    _check_replaceable(path, shown, owner, overwrite)
+    _check_replaceable(replaced, f"--{flag}={replaced}", owner, overwrite=True)
     _check_unfinished(part, owner)
     with folders.locked(part, flag, wait=wait):
         _clear(part)
         try:
             # Another process may have been faster, or files may have come meanwhile.
-            _check_replaceable(path, flag, owner, overwrite)
+            _check_replaceable(path, shown, owner, overwrite)
             yield part
-            _check_replaceable(path, flag, owner, overwrite)
+            _check_replaceable(path, shown, owner, overwrite)
             if os.path.isdir(path) and os.listdir(path):
                 _remove(replaced, owner)
                 os.rename(path, replaced)
@@ -110,18 +110,18 @@ def _check_unfinished(part: str, owner: Owner) -> None:
         )
 
 
-def _check_replaceable(path: str, flag: str, owner: Owner, overwrite: bool) -> None:
+def _check_replaceable(path: str, shown: str, owner: Owner, overwrite: bool) -> None:
     """Refuses to touch what is there, unless it is an earlier one and nothing else."""
     if not os.path.exists(path) or (os.path.isdir(path) and not os.listdir(path)):
         return
     if not overwrite:
         raise RequestError(
-            f"--{flag}={path}: already exists; choose another folder, or give --overwrite to "
+            f"{shown}: already exists; choose another folder, or give --overwrite to "
             f"replace an earlier {owner.what}"
         )
     if not folders.belongs_to(path, owner):
         raise RequestError(
-            f"--{flag}={path}: is no {owner.what} (it has no {owner.marker}), so --overwrite does "
+            f"{shown}: is no {owner.what} (it has no {owner.marker}), so --overwrite does "
             "not touch it; choose another folder"
         )
     try:
@@ -129,11 +129,11 @@ def _check_replaceable(path: str, flag: str, owner: Owner, overwrite: bool) -> N
             written = set(json.load(file)["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(
-            f"--{flag}={path}: its {owner.marker} cannot be read, so --overwrite does not touch "
+            f"{shown}: its {owner.marker} cannot be read, so --overwrite does not touch "
             "it; choose another folder"
         ) from error
     if others := [name for name in _files(path, owner) if name not in written]:
         raise RequestError(
-            f"--{flag}={path}: also holds {len(others)} files that are no part of it (such as "
+            f"{shown}: also holds {len(others)} files that are no part of it (such as "
             f"{others[0]}), so --overwrite does not touch it; move them elsewhere"
         )

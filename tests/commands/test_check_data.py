@@ -9,7 +9,7 @@ import tensorflow as tf
 from flowers_tpu.commands import evaluate, predict, train
 from flowers_tpu.data.splits import read_split
 from flowers_tpu.runs.feed import Feed
-from flowers_tpu.runs.options import ResultsOptions
+from flowers_tpu.runs.options import EvaluateOptions
 from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system.devices import Devices
@@ -247,10 +247,10 @@ def test_a_run_that_skips_is_the_run_of_the_data_without_bad_records(tmp_path, c
     ]
     written = path.read_text()
     path.unlink()
-    evaluate.evaluate(spec, ResultsOptions())
+    evaluate.evaluate(spec, EvaluateOptions())
     assert path.read_text() == "".join(written.splitlines(keepends=True)[:5])
     assert json.loads((tmp_path / "skipping" / "scores.json").read_text())["val"]["left_out"] == 1
-    predict.predict(spec, ResultsOptions())
+    predict.predict(spec, EvaluateOptions())
     assert path.read_text() == written
 
 

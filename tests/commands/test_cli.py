@@ -10,7 +10,7 @@ from absl import logging
 
 from flowers_tpu.commands import cli, compare, evaluate, explore, train
 from flowers_tpu.reports.options import CompareOptions, ExploreOptions
-from flowers_tpu.runs.options import ResultsOptions
+from flowers_tpu.runs.options import EvaluateOptions
 from flowers_tpu.runs.spec import FIELDS, PARTS, Spec
 from flowers_tpu.system import allocator, terminal
 from flowers_tpu.system.errors import RequestError, RunError, StoppedError
@@ -114,6 +114,12 @@ print("tensorflow" in sys.modules, "numpy" in sys.modules, file=sys.stderr)
         (["train"], "unexpected argument 'train'"),
         (["--summary", "false"], "unexpected argument 'false'"),
         (["--seed"], "seed"),
+        (["--seed=x"], "--seed=x: expected a whole number"),
+        (["--learning_rate=x"], "--learning_rate=x: expected a number"),
+        (["--report=maybe"], "--report=maybe: expected true or false"),
+        (["--noreport=true"], "--noreport=true: takes no value; write --noreport, or --report="),
+        (["--nosummary=false"], "--nosummary=false: takes no value"),
+        (["--run_dir=a\0b"], r"'--run_dir=a\x00b': holds a null byte"),
     ],
 )
 def test_a_wrong_request_returns_2_with_one_line(got, capsys, arguments, named):
@@ -208,7 +214,7 @@ def test_flags_that_are_not_given_are_those_of_the_run(got, tmp_path):
     )
     assert code == 0
     expected = run.recipe.spec.changed(precision="bfloat16", epochs=20)
-    assert got == [(expected, ResultsOptions())]
+    assert got == [(expected, EvaluateOptions())]
     assert (got[0][0].training.seed, got[0][0].model.backbone) == (9, "small_cnn")
 
 
@@ -304,3 +310,23 @@ def test_without_a_command_all_are_named(got, capsys, arguments, code):
     assert out.startswith("usage: python -m flowers_tpu COMMAND")
     assert ", ".join(cli.COMMANDS) in out
     assert not got
+
+
+def test_a_null_byte_in_a_flagfile_is_named(got, tmp_path, capsys):
+    (tmp_path / "odd.flags").write_text("--data_dir=a\0b\n")
+    assert call("train", f"--flagfile={tmp_path}/odd.flags") == 2
+    assert r"'a\x00b': holds a null byte" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "says"), [([], True), (["--data_dir=gone"], False)])
+def test_a_folder_of_data_that_only_the_run_names(monkeypatch, tmp_path, capsys, given, says):
+    """A run's --data_dir is relative to where it was trained."""
+    run = finished_runs.write_run(tmp_path / "run", write_data_set(tmp_path / "d"))
+    saved = run.folder.read_json("config.json")
+    saved["flags"]["data_dir"] = "gone"
+    run.folder.write_json("config.json", saved)
+    monkeypatch.chdir(tmp_path)
+    assert call("evaluate", f"--run_dir={tmp_path}/run", *given) == 2
+    message = capsys.readouterr().err
+    assert f"--data_dir=gone: no such folder (a path from {tmp_path})" in message
+    assert ("the flag is the run's" in message) == says

@@ -1,18 +1,21 @@
 """Which runs may be evaluated, and what is said of an evaluation."""
 
 import os
+import shutil
 
+import pandas as pd
 import pytest
 
 from flowers_tpu.commands import evaluate, train
 from flowers_tpu.runs import report
 from flowers_tpu.runs.folder import RunFolder
 from flowers_tpu.runs.opening import open_trained
-from flowers_tpu.runs.options import ResultsOptions
+from flowers_tpu.runs.options import EvaluateOptions, ResultsOptions
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system.errors import RequestError, RunError
 from tests import finished_runs
-from tests.photos import write_data_set
+from tests.calling import call
+from tests.photos import write_data_set, write_split
 from tests.stopping import train_until
 
 
@@ -35,7 +38,7 @@ def test_a_run_that_is_not_trained_is_refused(run, epochs):
     """With scores, scripts/train.py would take it for finished."""
     keep_epochs(run.folder, epochs)
     with pytest.raises(RequestError, match=rf"\({epochs} of at most 4 epochs .*scripts/train.py"):
-        evaluate.evaluate(run.recipe.spec, ResultsOptions())
+        evaluate.evaluate(run.recipe.spec, EvaluateOptions())
     assert not run.folder.has("scores.json")
 
 
@@ -68,7 +71,7 @@ def test_a_run_that_stopped_early_is_trained(tmp_path, epochs_done, patience, is
 )
 def test_what_the_weights_depend_on_cannot_be_another(run, flags, refused):
     with pytest.raises(RequestError, match=f"{refused} cannot differ from that of the run"):
-        evaluate.evaluate(run.recipe.spec.changed(**flags), ResultsOptions())
+        evaluate.evaluate(run.recipe.spec.changed(**flags), EvaluateOptions())
 
 
 def test_a_refused_run_is_continued_then_scored_with_other_photos(tmp_path, monkeypatch):
@@ -93,7 +96,7 @@ def test_a_refused_run_is_continued_then_scored_with_other_photos(tmp_path, monk
     # A poll before and one after each of 3 steps, then of 2 batches of validation, then of a step.
     train_until(monkeypatch, spec, 4 + 3 + 2)
     with pytest.raises(RequestError, match="1 of at most 2 epochs are done"):
-        evaluate.evaluate(spec, ResultsOptions())
+        evaluate.evaluate(spec, EvaluateOptions())
     train.train(spec)
     folder = RunFolder(spec.run.run_dir)
     assert folder.read_json("scores.json")["val"]["examples"] == 10
@@ -105,6 +108,34 @@ def test_a_refused_run_is_continued_then_scored_with_other_photos(tmp_path, monk
     reported = []
     monkeypatch.setattr(report, "report", lambda recipe, *_: reported.append(recipe.spec))
     given = spec.changed(data_dir=str(others), weights="imagenet")
-    evaluate.evaluate(given, ResultsOptions())
+    evaluate.evaluate(given, EvaluateOptions())
     assert folder.read_json("scores.json")["val"]["examples"] == 7
     assert [(s.data.data_dir, s.model.weights) for s in reported] == [(str(others), "imagenet")]
+
+
+def test_labeled_test_photos_are_scored(trained_runs, tmp_path, capsys):
+    data = write_data_set(tmp_path / "data", size=48)
+    spec, _ = RunFolder(str(trained_runs[1])).read_specs()
+    labels = write_split(tmp_path / "labeled", "val", 7)
+    shutil.rmtree(data / "test")
+    (tmp_path / "labeled" / "val").rename(data / "test")
+    output = tmp_path / "scores"
+    flags = ("--split=test", f"--data_dir={data}", f"--output_dir={output}", "--replicas=1")
+    os.remove(data / "sample_submission.csv")
+    assert call("evaluate", f"--run_dir={trained_runs[1]}", *flags) == 0
+    scores = RunFolder(str(output)).read_json("scores_test.json")["test"]
+    table = pd.read_csv(output / "predictions_test.csv")
+    assert scores["examples"] == 7 and table["label"].tolist() == labels.tolist()
+    right = (table["label"] == table["predicted_label"]).mean()
+    assert scores["accuracy"] == pytest.approx(right)
+    assert spec.run.report is False and not (output / "scores.json").exists()
+    assert "    test" in capsys.readouterr().out
+    confusion = pd.read_csv(output / "confusion_test.csv", index_col=0)
+    assert confusion.to_numpy().sum() == 7
+
+
+def test_test_photos_without_labels_are_named(trained_runs, tmp_path, capsys):
+    data = write_data_set(tmp_path / "data")
+    flags = ("--split=test", f"--data_dir={data}", f"--output_dir={tmp_path}/scores")
+    assert call("evaluate", f"--run_dir={trained_runs[1]}", *flags) == 2
+    assert ".tfrec: its records have no labels (the feature `class`)" in capsys.readouterr().err

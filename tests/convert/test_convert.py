@@ -14,60 +14,20 @@ import tensorflow as tf
 from PIL import Image
 
 from flowers_tpu.convert import convert
-from flowers_tpu.convert.options import ConvertOptions
 from flowers_tpu.data import check, classes, records
 from flowers_tpu.data.shards import data_folder
 from flowers_tpu.data.splits import read_split
 from flowers_tpu.system.errors import RequestError, RunError
-
-FLAGS = {
-    "sizes": "16,24",
-    "quality": 90,
-    "shards": 3,
-    "val_fraction": 0.2,
-    "test_fraction": 0.2,
-    "threads": 2,
-}
-BRIGHTNESS = {"iris": 40, "rose": 120, "tulip": 200}
-
-
-def draw(path, brightness, number=0, size=(40, 30)):
-    """A photo of one colour; those of other numbers differ."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (brightness, 20 * number, 90)).save(path, quality=95)
-
-
-def draw_all(folder, per_class=10):
-    for label, brightness in BRIGHTNESS.items():
-        for number in range(per_class):
-            draw(folder / label / f"{number}.jpg", brightness, number)
-    return folder
-
-
-def make(output, **flags):
-    convert.convert(ConvertOptions(**{**FLAGS, "output_dir": str(output), **flags}))
-    return output
-
-
-def read(output, split, size=16, num_classes=3):
-    folder = data_folder(str(output), size)
-    return read_split(folder, split, num_classes)
-
-
-def photos_of(output, split, size=16):
-    """Returns the pixels by id."""
-    shards = sorted((output / f"tfrecords-jpeg-{size}x{size}" / split).iterdir())
-    parsed = map(records.parse, tf.data.TFRecordDataset([str(shard) for shard in shards]))
-    return {p["id"].numpy().decode(): tf.io.decode_jpeg(p["image"]).numpy() for p in parsed}
-
-
-def table(output, name):
-    return pd.read_csv(output / f"{name}.csv", keep_default_na=False)
-
-
-def bytes_of(folder):
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+from tests.convert.converting import (
+    BRIGHTNESS,
+    bytes_of,
+    draw,
+    draw_all,
+    make,
+    photos_of,
+    read,
+    table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -404,3 +364,25 @@ def test_a_killed_script_leaves_no_data_set_and_the_same_command_makes_it(tmp_pa
     assert out.splitlines()[:2] == ["class  train  val  test", " rose     16    4     4"]
     assert sorted(os.listdir(tmp_path)) == ["data", "photos"]
     assert sum(read(output, split, num_classes=1).size for split in records.SPLITS) == 24
+
+
+def test_test_photos_have_labels_if_that_is_asked_for(photos, tmp_path):
+    output = make(tmp_path / "data", photos=str(photos), sizes="16", test_labels=True)
+    folder = data_folder(str(output), 16)
+    split = read_split(folder, "test", 3, has_labels=True)
+    names = [("iris", "rose", "tulip")[label] for label in split.labels]
+    assert names == [example_id.split("-")[0] for example_id in split.ids]
+    assert read_split(folder, "test", 3).labels is None  # nobody is given them by the way
+    hidden = make(tmp_path / "hidden", photos=str(photos), sizes="16")
+    with pytest.raises(RequestError, match="its records have no labels"):
+        read_split(data_folder(str(hidden), 16), "test", 3, has_labels=True)
+
+
+def test_given_ids_stand_in_records_and_tables(tmp_path):
+    photos = draw_all(tmp_path / "photos", 4)
+    for name in ("0000f", "7"):
+        draw(photos / "test" / f"{name}.jpg", 50, int(name[0]))
+    output = make(tmp_path / "data", photos=str(photos), sizes="16")
+    assert sorted(read(output, "test").ids) == ["0000f", "7"]
+    again = make(tmp_path / "again", csv=str(output / "photos.csv"), photos=str(photos), sizes="16")
+    assert sorted(read(again, "test").ids) == ["0000f", "7"]

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from flowers_tpu.convert import photo_list
+from flowers_tpu.convert import csv_list, photo_list
 from flowers_tpu.system.errors import RequestError
 
 
@@ -19,7 +19,7 @@ def listed(folder):
 
 def csv(folder, text, photos=""):
     (folder / "list.csv").write_text(text, encoding="utf-8")
-    return photo_list.list_csv(str(folder / "list.csv"), str(photos)).photos
+    return csv_list.list_csv(str(folder / "list.csv"), str(photos)).photos
 
 
 # A folder
@@ -60,18 +60,19 @@ def test_without_val_the_photos_of_train_are_still_to_be_divided(tmp_path):
 
 
 def test_other_files_are_listed_and_hidden_ones_left_out(tmp_path):
-    put(tmp_path, "rose/1.jpg", "rose/notes.txt", "rose/more.TXT", "README", "rose/x.heic")
+    put(tmp_path, "rose/1.jpg", "rose/notes.txt", "rose/more.TXT", "README", "rose/x.xmp")
     put(tmp_path, "rose/without_ending")
     put(tmp_path, "rose/.DS_Store", "rose/._1.jpg", ".cache/2.jpg", "rose/.thumbnails/1.jpg")
     listing = photo_list.list_folder(str(tmp_path))
     assert [p.name for p in listing.photos] == ["rose/1.jpg", "rose/without_ending"]
-    assert listing.ignored == ["README", "rose/more.TXT", "rose/notes.txt", "rose/x.heic"]
+    names = ["README", "rose/more.TXT", "rose/notes.txt", "rose/x.xmp"]
+    assert listing.ignored == [(name, "no photo by its name's ending") for name in names]
 
 
 def test_folders_without_photos_are_told(tmp_path):
-    put(tmp_path, "one/rose/1.jpg", "one/tulip/2.heic", "one/test/3.txt")
+    put(tmp_path, "one/rose/1.jpg", "one/tulip/2.txt", "one/test/3.txt")
     assert photo_list.list_folder(str(tmp_path / "one")).empty == ["test", "tulip"]
-    put(tmp_path, "two/train/rose/1.jpg", "two/train/iris/sub/2.heic", "two/val/rose/1.jpg")
+    put(tmp_path, "two/train/rose/1.jpg", "two/train/iris/sub/2.txt", "two/val/rose/1.jpg")
     assert photo_list.list_folder(str(tmp_path / "two")).empty == ["train/iris"]
 
 
@@ -166,6 +167,10 @@ def test_a_csv(tmp_path):
         ("path,label,split\n1.jpg,,train\n", "row 1 .*a photo for train without a label"),
         ("path,label\n1.jpg,a\n./1.jpg,b\n", "row 2 .*./1.jpg stands in row 1 already"),
         ("path,label\n,a\n", "row 1 .*its path is empty"),
+        ("path,label\na.jpg,a\nb\0.jpg,a\n", r"row 2 .*holds a null byte: 'b\\x00.jpg'"),
+        ("file;class\n1;a\n", "its columns are 'file;class'"),
+        ("path;label\n1;a\n", r"columns are 'path;label' \(commas separate columns\)"),
+        ("Path,Label\n1,a\n", "its columns are 'Path', 'Label'"),
         ("path,label\n1.jpg,a,b,c\n2.jpg,a,b,c,d\n", "cannot be read"),
         ("", "cannot be read"),
     ],
@@ -178,12 +183,12 @@ def test_what_is_wrong_with_a_csv_is_named(tmp_path, text, message):
 def test_a_csv_whose_rows_are_longer_than_its_header(tmp_path):
     (tmp_path / "photos.csv").write_text("path,label\na.jpg,rose,train\n")
     with pytest.raises(RequestError, match="more fields than its header; name every column"):
-        photo_list.list_csv(str(tmp_path / "photos.csv"), "")
+        csv_list.list_csv(str(tmp_path / "photos.csv"), "")
 
 
 def test_a_missing_csv_is_named(tmp_path):
     with pytest.raises(RequestError, match=r"none\.csv: cannot be read"):
-        photo_list.list_csv(str(tmp_path / "none.csv"), "")
+        csv_list.list_csv(str(tmp_path / "none.csv"), "")
 
 
 # Classes
@@ -247,3 +252,110 @@ def test_ids_are_distinct_and_do_not_depend_on_other_photos_but_namesakes():
     # An id that looks like another with digits.
     tricky = [f"{ids[0]}.jpg", *names]
     assert len(set(photo_list.ids_of(tricky))) == 7
+
+
+# Files under odd names, and of systems
+
+JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
+
+
+def test_photos_are_found_by_their_first_bytes(tmp_path):
+    for name in ("rose/a.jpg?x=1", "rose/b.jpg_large", "tulip/c.pjpeg", "tulip/d.heic"):
+        put(tmp_path, name)
+        (tmp_path / name).write_bytes(JPEG)
+    (tmp_path / "tulip" / "film.mov").write_bytes(b"\0\0\0\x14ftypqt  \0\0\0\0qt  ")
+    assert list(listed(tmp_path)) == [
+        *("rose/a.jpg?x=1", "rose/b.jpg_large", "tulip/c.pjpeg", "tulip/d.heic")
+    ]
+    assert photo_list.list_folder(str(tmp_path)).ignored == [("tulip/film.mov", "a video")]
+
+
+def test_what_systems_keep_beside_photos_is_no_photo(tmp_path):
+    put(tmp_path, "rose/1.jpg", "rose/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", "@eaDir/2.jpg")
+    put(tmp_path, "__MACOSX/rose/._1.jpg", "__MACOSX/rose/1.jpg", "#recycle/rose/3.jpg")
+    put(tmp_path, "$RECYCLE.BIN/4.jpg", "System Volume Information/5.jpg", "rose/#recycle/6.jpg")
+    listing = photo_list.list_folder(str(tmp_path))
+    assert [p.name for p in listing.photos] == ["rose/1.jpg"]
+    assert listing.empty == [] and listing.ignored == []
+
+
+def test_folders_of_systems_do_not_spoil_a_division(tmp_path):
+    put(tmp_path, "train/rose/1.jpg", "val/rose/2.jpg", "@eaDir/a/3.jpg", "val/@eaDir/4.jpg")
+    assert listed(tmp_path) == {
+        "train/rose/1.jpg": ("rose", "train"),
+        "val/rose/2.jpg": ("rose", "val"),
+    }
+
+
+# Given ids
+
+
+def ids(photos):
+    return {photo.name: photo.id for photo in photos}
+
+
+def test_test_photos_keep_the_ids_that_their_names_are(tmp_path):
+    put(tmp_path, "rose/1.jpg", "test/0000f.jpg", "test/1.jpg", "test/all/a.b.png", "test/x y.jpg")
+    assert ids(photo_list.list_folder(str(tmp_path)).photos) == {
+        "rose/1.jpg": "rose-1",
+        "test/0000f.jpg": "0000f",
+        "test/1.jpg": "1",
+        "test/all/a.b.png": "a.b",
+        "test/x y.jpg": "x y",
+    }
+
+
+def test_given_ids_are_kept_where_they_are_distinct(tmp_path):
+    put(tmp_path, "rose/1.jpg", "test/a/1.jpg", "test/b/1.jpg", "test/b/rose-1.jpg", "test/c.jpg")
+    assert ids(photo_list.list_folder(str(tmp_path)).photos) == {
+        "rose/1.jpg": "rose-1",
+        "test/a/1.jpg": "test-a-1",
+        "test/b/1.jpg": "test-b-1",
+        "test/b/rose-1.jpg": "test-b-rose-1",
+        "test/c.jpg": "c",
+    }
+
+
+def test_a_csv_gives_ids(tmp_path, caplog):
+    rows = ["a/1.jpg,rose,x1", "a/2.jpg,rose,twice", "a/3.jpg,,twice", "a/4.jpg,,", "b.jpg,, f0 "]
+    rows += ["c.jpg,rose,a-1", "d.jpg,rose,d"]
+    photos = csv(tmp_path, "\n".join(["path,label,id", *rows]))
+    assert ids(photos) == {
+        "a/1.jpg": "x1",
+        "a/2.jpg": "a-2",
+        "a/3.jpg": "a-3",
+        "a/4.jpg": "a-4",
+        "b.jpg": "f0",
+        "c.jpg": "c",
+        "d.jpg": "d",
+    }
+    assert "made of the paths: 3 (such as 'twice')" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (None, b"", "holds no files; expected a folder of photos per class"),
+        ("photos/notes.txt", b"", "holds no photos, but 1 other files .such as notes.txt"),
+        ("photos/train/a.tfrec", b"", "holds no photos, but train/a.tfrec: --from_tfrecords="),
+        ("photos", b"PK\3\4", "is a zip archive; unpack it and give the folder"),
+        ("photos", b"\x1f\x8b", "is a gzip archive; unpack it"),
+        ("photos", b"path,label", "is a file; expected a folder with a folder of photos per"),
+    ],
+)
+def test_what_was_given_for_a_folder_of_photos_is_said(tmp_path, name, content, message):
+    path = tmp_path / (name or "photos/class/x")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name:
+        path.write_bytes(content)
+    with pytest.raises(RequestError, match=f"--photos={tmp_path}/photos: {message}"):
+        listed(tmp_path / "photos")
+
+
+def test_a_csv_given_for_a_folder_is_said(tmp_path, monkeypatch):
+    (tmp_path / "list.csv").write_text("path,label")
+    with pytest.raises(RequestError, match=r"--csv=.*list\.csv takes a list of photos"):
+        listed(tmp_path / "list.csv")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match=f"no such folder .a path from {tmp_path}"):
+        photo_list.list_folder("none")

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss
@@ -103,3 +105,19 @@ def test_the_report_has_a_row_for_each_class():
             [2 / 3, 3 / 5, (2 * 2 / 3 + 2 * 4 / 5) / 5],
         ],
     )
+
+
+def test_what_scikit_learn_warns_of_is_not_shown(recwarn, monkeypatch):
+    """Some of its versions take many classes of few photos for a regression, and say so."""
+    real = scores.metrics.f1_score
+
+    def warning(*arguments, **options):
+        warnings.warn("The number of unique classes is greater than 50% of …", stacklevel=2)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(scores.metrics, "f1_score", warning)
+    labels, logits = np.arange(30), np.eye(30, dtype=np.float32)
+    assert scores.score(labels, logits)["macro_f1"] == 1
+    scores.classification_report(labels, labels, tuple(map(str, labels)))
+    scores.confusion_matrix(labels, labels, 30)
+    assert [str(warning.message) for warning in recwarn] == []

@@ -265,3 +265,17 @@ def test_unreadable_files_are_refused(tmp_path, mobilenet_file):
     for name in ("text.h5", "half.h5", "other.h5", "."):
         with pytest.raises(RequestError, match=r"cannot be read as a Keras HDF5 weights file"):
             read_layers(str(tmp_path / name))
+
+
+def test_a_folder_is_no_file_of_weights(tmp_path):
+    with pytest.raises(RequestError, match=r"is a folder.*--from_run=RUN"):
+        read_layers(str(tmp_path))
+
+
+@pytest.mark.parametrize("names", [3, [b"a", b"b"]])
+def test_a_file_whose_lists_are_odd_is_refused(tmp_path, names):
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.attrs["layer_names"] = names
+    with pytest.raises(RequestError, match="cannot be read as a Keras HDF5 weights file") as caught:
+        read_layers(str(tmp_path / "w.h5"))
+    assert "\n" not in str(caught.value)

@@ -67,7 +67,8 @@ def rare_letter() -> str:
     return chr(min(set(other.get_charmap()) - set(usual.get_charmap())))
 
 
-def test_letters_the_font_lacks_are_of_another(monkeypatch, request):
+def test_letters_the_font_lacks_are_of_another(monkeypatch, request, caplog):
+    monkeypatch.setattr(style, "_SAID", set())
     request.addfinalizer(style.font_families.cache_clear)
     request.addfinalizer(style._width_at_100_points.cache_clear)
 
@@ -79,12 +80,13 @@ def test_letters_the_font_lacks_are_of_another(monkeypatch, request):
         axes.set_xticks([0.5], [rare_letter() * 3], fontsize=20)
         return style.png(figure), style.text_width(rare_letter(), 20)
 
-    with pytest.warns(UserWarning, match="missing from"):
-        without, _ = draw(())
+    without, _ = draw(())
+    assert "are in no font that is installed" in caplog.text
+    caplog.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         drawn, width = draw(("STIXGeneral",))
-    assert drawn != without
+    assert drawn != without and not caplog.messages
     font = font_manager.FontProperties(family="STIXGeneral", size=20)
     figure, _ = style.figure(4, 2)
     artist = figure.text(0, 0, rare_letter(), fontproperties=font)
@@ -180,3 +182,28 @@ def test_pictures_are_shown_in_windows(monkeypatch):
     assert [name for name, _ in shown] == ["a", "b"]
     for _, image in shown:
         np.testing.assert_allclose(image[..., :3] * 255, pixels(content), atol=0.51)
+
+
+@pytest.mark.parametrize(
+    ("text", "font"),
+    [
+        ("\u30d0\u30e9", "Noto Sans CJK"),
+        ("\u8594\u8587", "Noto Sans CJK"),
+        ("\uc7a5\ubbf8", "Noto Sans CJK"),
+        ("\u0917", "Noto Sans Devanagari"),
+        ("\U0001f339", "Noto Emoji"),
+        ("\u16a0", "Unifont"),
+    ],
+)
+def test_letters_that_no_font_has_are_one_line(monkeypatch, caplog, recwarn, text, font):
+    monkeypatch.setattr(style, "font_families", lambda: ["DejaVu Sans"])
+    monkeypatch.setattr(style, "_SAID", set())
+    style._width_at_100_points.cache_clear()
+    drawn, axes = style.figure(2, 1)
+    axes.set_title(text)
+    style.text_width(text, 9)
+    style.png(drawn)
+    (line,) = caplog.messages
+    assert f"install {font}" in line and repr(text[0]) in line
+    assert not recwarn.list
+    style._width_at_100_points.cache_clear()

@@ -214,3 +214,16 @@ def test_tables_come_back_as_they_were(tmp_path):
     table = pd.DataFrame({"loss": [1 / 3, 1e-300, 2.0], "stage": ["a", "b", "c"]})
     run.write_table("history.csv", table)
     pd.testing.assert_frame_equal(run.read_table("history.csv"), table, check_exact=True)
+
+
+def test_a_run_one_level_off_is_named(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text("{}")
+    for given, meant in (
+        (tmp_path, f"; did you mean {tmp_path}/one or {tmp_path}/two[?]; scripts/train.py"),
+        (tmp_path / "one" / "checkpoints", f"; did you mean {tmp_path}/one[?]; scripts/train.py"),
+        (tmp_path / "none", r"config\.json\); scripts/train.py"),
+    ):
+        with pytest.raises(RequestError, match=meant):
+            folder.RunFolder(str(given)).read_specs()

@@ -5,11 +5,13 @@ from absl import flags as absl_flags
 
 from flowers_tpu.commands import flags
 from flowers_tpu.data.splits import Split
-from flowers_tpu.runs.recipe import Data, Recipe
+from flowers_tpu.runs import recipe as recipe_lib
+from flowers_tpu.runs.recipe import Data, Recipe, check_places
 from flowers_tpu.runs.spec import PARTS, Resolved, Spec
 from flowers_tpu.system.devices import Devices
 from flowers_tpu.system.errors import RequestError
 from flowers_tpu.system.facts import Facts
+from tests.calling import call
 from tests.photos import write_data_set
 
 COMPETITION = 12_753  # its training photos
@@ -146,3 +148,31 @@ def test_the_optimizers_take_the_rate_of_the_step(tmp_path):
         state.step.assign(step)
         for optimizer in (state.warmup_optimizer, state.finetune_optimizer):
             assert float(optimizer._get_hyper("learning_rate")) == plan.rates[step]
+
+
+@pytest.mark.parametrize("tpu", ["flowers", "grpc://10.0.0.2:8470"])
+@pytest.mark.parametrize(
+    ("places", "named"),
+    [
+        (
+            {"data_dir": "d", "run_dir": "gs://b/r"},
+            "--data_dir=d: is on this machine, where --",
+        ),
+        ({"data_dir": "example", "run_dir": "gs://b/r"}, "--data_dir=example: is on this machine"),
+        ({"data_dir": "gs://b/d", "run_dir": "/runs/r"}, "--run_dir=/runs/r: is on this machine"),
+    ],
+)
+def test_a_tpu_elsewhere_cannot_see_this_machine(monkeypatch, tmp_path, capsys, tpu, places, named):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr(recipe_lib, "choose_devices", asked.append)
+    flags = [f"--{name}={value}" for name, value in places.items()]
+    assert call("train", f"--tpu={tpu}", "--backbone=tiny", *flags) == 2
+    assert f"train: {named}" in capsys.readouterr().err
+    assert not asked and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("tpu", ["", "local", "grpc://localhost:8470"])
+def test_a_tpu_here_can(tpu):
+    check_places(Spec.of(tpu=tpu, data_dir="d", run_dir="r"))
+    check_places(Spec.of(tpu="flowers", data_dir="gs://d", run_dir="gs://r"))

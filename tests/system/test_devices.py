@@ -217,6 +217,16 @@ def test_several_workers_are_refused(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{")
     with pytest.raises(RequestError, match="TF_CONFIG: expected a JSON object"):
         choose_devices(DeviceOptions())
+    monkeypatch.setenv("TF_CONFIG", '["a:1"]')
+    with pytest.raises(RequestError, match="TF_CONFIG: expected a JSON object"):
+        choose_devices(DeviceOptions())
+    for cluster in (["a:1", "b:1"], "a:1", {"worker": 3}):
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster}))
+        with pytest.raises(RequestError, match=r"TF_CONFIG: its cluster is .*lists of hosts by"):
+            choose_devices(DeviceOptions())
+    for cluster in (None, {}, {"worker": None}):
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster}))
+        assert choose_devices(DeviceOptions()).facts.kind == "CPU"
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["b:1"]}}))
     assert choose_devices(DeviceOptions()).facts.kind == "CPU"
 

@@ -213,3 +213,16 @@ def test_a_folder_of_somebody_elses_is_not_cleared(tmp_path, name, message):
     with pytest.raises(RequestError, match=rf"{name}: {message}"):
         make(tmp_path / "data")
     assert files(tmp_path) == {f"{name}/mine.txt": "mine"}
+
+
+def test_a_path_is_shown_as_it_was_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "x").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    for written in ("there", "./there/", "link"):
+        with (
+            pytest.raises(RequestError, match=f"^--output_dir={written}: already exists"),
+            published(written, "output_dir", DATA_SET),
+        ):
+            pass
