@@ -21,7 +21,7 @@ def recipe_of(**flags):
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ("absent", "--data_dir=absent: no such folder"),
+        ("absent", "--data_dir=absent: no such folder (a path from "),
         ("gs://no-such-bucket/data", "from here; --classes=FILE names their classes"),
         ("example", "the drawn photos of --data_dir=example are not looked at"),
     ],
@@ -29,7 +29,7 @@ def recipe_of(**flags):
 def test_the_competitions_are_assumed(place, reason):
     facts = data_facts(recipe_of(data_dir=place, image_size=64))
     assert facts[:3] == (104, 64, 12_753)
-    assert facts.assumed.endswith(reason)
+    assert reason in facts.assumed
 
 
 def test_the_classes_of_a_bucket_come_from_their_file(tmp_path):
