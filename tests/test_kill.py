@@ -139,7 +139,7 @@ def test_killed_by_the_weather(tmp_path):
     subprocess.run(
         [sys.executable, "scripts/train.py", *flags, f"--run_dir={undisturbed}"], check=True
     )
-    generator, kills, begin, code = random.Random(0), 0, time.monotonic(), None
+    generator, kills, begin, code = random.Random(3), 0, time.monotonic(), None
     while code != 0:
         assert time.monotonic() - begin < 1200, "the weather was too bad"
         process = subprocess.Popen(
