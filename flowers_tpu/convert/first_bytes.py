@@ -81,12 +81,6 @@ _BEGINNINGS = (
     (b"\xd0\xcf\x11\xe0", Kind("Windows' store of thumbnails, or an Office file", False)),
     (b"SQLite format 3", Kind("a database", False)),
 )  # fmt: skip
-_MARKUP = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!doctype |<)(svg|html|head)\b",
-    re.DOTALL | re.IGNORECASE,
-)
-_SVG = Kind("an SVG drawing", False, "", _AS_JPEG)
-_BY_WORD = {b"svg": _SVG, b"html": _WEB_PAGE, b"head": _WEB_PAGE}
 _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), _AVIF),
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1"), _HEIC),

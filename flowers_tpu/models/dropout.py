@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from flowers_tpu.models.cloning import Rule, clone_with_rules
+from flowers_tpu.models.cloning import Rule
 
 # MirroredStrategy traces its replicas in threads of their own.
 _scope = threading.local()
@@ -135,7 +135,10 @@ class StatelessDropout(tf.keras.layers.Layer):
 
 
 def dropout_rule(model: tf.keras.Model) -> Rule:
-    """The rule that exchanges the `Dropout` layers of `model`, salted 1, 2, … by position."""
+    """The rule that exchanges the `Dropout` layers of `model`, salted 1, 2, … by position.
+
+    0 is left to the classification head.
+    """
     names = [layer.name for layer in model.layers if type(layer) is tf.keras.layers.Dropout]
     salts = {name: salt for salt, name in enumerate(names, start=1)}
 
@@ -151,16 +154,3 @@ def dropout_rule(model: tf.keras.Model) -> Rule:
         )
 
     return rule
-
-
-def replace_dropout(model: tf.keras.Model) -> tf.keras.Model:
-    """A copy of a functional model with `StatelessDropout` in the place of every `Dropout`.
-
-    Args:
-        model: a functional Keras model without models nested in it.
-
-    Returns:
-        A model of its own variables, their values those of `model`. Salts are 1, 2, … by position;
-        0 is left to the classification head.
-    """
-    return clone_with_rules(model, dropout_rule(model))

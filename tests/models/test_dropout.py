@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.models.dropout import StatelessDropout, dropout_seed, replace_dropout
+from flowers_tpu.models.cloning import clone_with_rules
+from flowers_tpu.models.dropout import StatelessDropout, dropout_rule, dropout_seed
 
 SEED = tf.constant([3, 14], tf.int32)
 OTHER_SEED = tf.constant([3, 15], tf.int32)
@@ -177,7 +178,7 @@ def test_every_dropout_of_a_backbone_is_replaced():
     original.set_weights(
         [np.full_like(weight, index) for index, weight in enumerate(original.get_weights())]
     )
-    model = replace_dropout(original)
+    model = clone_with_rules(original, dropout_rule(original))
 
     kinds = [type(layer) for layer in model.layers]
     ours = [layer for layer in model.layers if isinstance(layer, StatelessDropout)]
