@@ -2,12 +2,10 @@
 
 import dataclasses
 import functools
-import io
 import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 from absl import logging
 
@@ -23,7 +21,7 @@ from flowers_tpu.runs.folder import predictions_file
 from flowers_tpu.runs.options import ExportOptions
 from flowers_tpu.runs.results import Trained
 from flowers_tpu.runs.spec import Spec
-from flowers_tpu.system import files, terminal
+from flowers_tpu.system import terminal
 from flowers_tpu.system.errors import RunError
 from flowers_tpu.system.signals import Signals
 
@@ -192,8 +190,7 @@ def _confidences(trained: Trained, split: Split) -> np.ndarray | None:
     name = predictions_file(split.name)
     if not trained.folder.has(name):
         return None
-    text = files.read_text(trained.folder.file(name))
-    table = pd.read_csv(io.StringIO(text), dtype={"id": str}, keep_default_na=False)
+    table = trained.folder.read_texts(name, dtype={"id": str})
     if list(table["id"]) != list(split.ids):
         return None
     return table[["predicted_label", "confidence"]].to_numpy()

@@ -71,6 +71,16 @@ class RunFolder:
             return pd.DataFrame()
         return pd.read_csv(io.StringIO(files.read_text(self.file(name))))
 
+    def read_texts(self, name: str, **how: Any) -> pd.DataFrame:
+        """Reads a CSV whose texts are just texts: an id `007` or a class `nan` stays what it is.
+
+        Args:
+            name: of the file, which is there.
+            how: for `pandas.read_csv`: which columns are texts.
+        """
+        text = io.StringIO(files.read_text(self.file(name)))
+        return pd.read_csv(text, keep_default_na=False, **how)
+
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Writes a JSON object."""
         text = json.dumps(_without_nan(value), indent=2, allow_nan=False)

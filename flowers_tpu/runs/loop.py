@@ -150,12 +150,10 @@ def stop_or_skip(
         if not checkpoints.has_latest():
             what_is_saved = "Nothing is saved yet"
         elif bad.step == saved_step:
+            before = checkpoints.drop_latest()
             what_is_saved = (
-                f"The checkpoint of step {saved_step}, whose first step this was, is removed; the "
-                "one before it is sound"
-                if checkpoints.drop_latest()
-                else f"The checkpoint of step {saved_step}, whose first step this was, is removed; "
-                "there is none before it"
+                f"The checkpoint of step {saved_step}, whose first step this was, is removed; "
+                + ("the one before it is sound" if before else "there is none before it")
             )
         raise RunError(f"{problem}. {what_is_saved}. {advice(feed.recipe.spec)}")
 

@@ -94,12 +94,9 @@ def begin_from(
         if which == "best" and best is None:
             raise RequestError(f"{flag}: has no best weights yet; {path}@latest takes the last")
         if which != "latest" and best is not None:
-            best_folder = files.join(origin.checkpoints, "best")
-            checkpoints_lib.restore_best_weights(best_folder, state.classifier, int(best["epoch"]))
+            _restore_weights(origin, state.classifier, int(best["epoch"]))
         if which == "latest":
-            checkpoints_lib.restore_latest_weights(
-                files.join(origin.checkpoints, "latest"), state.classifier
-            )
+            _restore_weights(origin, state.classifier)
         if which == "state":
             if best is not None:
                 checkpoints.save_best(int(best["epoch"]))
@@ -192,17 +189,26 @@ def restored_classifier(
     with recipe.strategy.scope():
         classifier = without_initial_weights(recipe).classifier(num_classes)
     if checkpoint == "latest":
-        latest = files.join(folder.checkpoints, "latest")
-        checkpoints_lib.restore_latest_weights(latest, classifier)
+        _restore_weights(folder, classifier)
     elif best := best_row(folder.history()):
-        best_folder = files.join(folder.checkpoints, "best")
-        checkpoints_lib.restore_best_weights(best_folder, classifier, int(best["epoch"]))
+        _restore_weights(folder, classifier, int(best["epoch"]))
     else:
         raise RequestError(
             f"--run_dir={folder.path}: has no best weights yet, as no epoch of fine-tuning has "
             "ended well; scripts/train.py continues it, --checkpoint=latest takes the last weights"
         )
     return classifier
+
+
+def _restore_weights(folder: RunFolder, classifier: Classifier, best: int | None = None) -> None:
+    """Fills a model with the weights of a run: of its best epoch, or None for the last ones."""
+    if best is None:
+        latest = files.join(folder.checkpoints, "latest")
+        checkpoints_lib.restore_latest_weights(latest, classifier)
+    else:
+        checkpoints_lib.restore_best_weights(
+            files.join(folder.checkpoints, "best"), classifier, best
+        )
 
 
 def list_bad_records(folder: RunFolder, recipe: Recipe, data: Data, *, as_begun: bool) -> None:

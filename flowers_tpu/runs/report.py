@@ -3,7 +3,6 @@
 Everything comes from the files of the run and the photos of its data set; no model is needed.
 """
 
-import io
 import os
 from collections.abc import Mapping
 
@@ -209,20 +208,13 @@ def _figures(scores: Mapping[str, Mapping[str, float]]) -> tuple[tuple[str, str]
     )
 
 
-def _read(folder: RunFolder, name: str, **how: object) -> pd.DataFrame:
-    """Reads a table whose texts are just texts: an id `007` or a class `nan` stays what it is."""
-    text = io.StringIO(files.read_text(folder.file(name)))
-    return pd.read_csv(text, keep_default_na=False, **how)
-
-
 def _read_matrix(folder: RunFolder, split: str) -> pd.DataFrame:
-    matrix = _read(folder, f"confusion_{split}.csv", dtype={"true class": str})
+    matrix = folder.read_texts(f"confusion_{split}.csv", dtype={"true class": str})
     return matrix.set_index("true class")
 
 
 def _read_classes(folder: RunFolder, split: str) -> pd.DataFrame:
-    return _read(
-        folder,
+    return folder.read_texts(
         f"classification_report_{split}.csv",
         dtype={"class": str, "label": str},
         na_values={"precision": [""], "recall": [""], "f1-score": [""]},
@@ -238,8 +230,7 @@ def _read_test(folder: RunFolder, splits: Mapping[str, Split]) -> dict[str, pd.D
 
 
 def _read_predictions(folder: RunFolder, split: Split) -> pd.DataFrame:
-    table = _read(
-        folder,
+    table = folder.read_texts(
         predictions_file(split.name),
         dtype={"id": str, "name": str, "predicted_name": str},
         na_values={"confidence": [""], "loss": [""]},
