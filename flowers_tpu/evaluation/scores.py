@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
+from flowers_tpu.evaluation import intervals
 from flowers_tpu.training.metrics import TOP_K
 
 
@@ -31,6 +32,8 @@ def _without_warnings() -> Iterator[None]:
 def score(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     """Returns `examples`, `loss`, `accuracy`, `top5_accuracy` and the macro scores.
 
+    `macro_f1_low` and `macro_f1_high` are the bounds of its 95 % interval; see `intervals`.
+
     Args:
         labels: `[examples]` int.
         logits: `[examples, classes]` float.
@@ -41,12 +44,15 @@ def score(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     in_top = (rank < TOP_K) & np.isfinite(logits).all(axis=1)
     loss = -log_probabilities(logits)[np.arange(len(labels)), labels].mean()
     average = {"average": "macro", "zero_division": 0}
+    low, high = intervals.macro_f1_interval(labels, predicted)
     return {
         "examples": len(labels),
         "loss": float(loss),
         "accuracy": float(metrics.accuracy_score(labels, predicted)),
         "top5_accuracy": float(in_top.mean()),
         "macro_f1": float(metrics.f1_score(labels, predicted, **average)),
+        "macro_f1_low": low,
+        "macro_f1_high": high,
         "macro_precision": float(metrics.precision_score(labels, predicted, **average)),
         "macro_recall": float(metrics.recall_score(labels, predicted, **average)),
     }

@@ -166,13 +166,15 @@ def print_scores(scores: dict[str, dict], folder: str, names: Sequence[str]) -> 
         names: of the files and folders in it.
     """
     say()
-    say(f"{'':>8}{'photos':>9}{'loss':>9}{'accuracy':>10}{'top 5':>8}{'macro F1':>10}")
+    say(f"{'':>8}{'photos':>9}{'loss':>9}{'accuracy':>10}{'top 5':>8}{'macro F1':>10}  95 % of it")
     for split, values in scores.items():
         numbers = (values[name] for name in ("loss", "accuracy", "top5_accuracy", "macro_f1"))
         shown = [math.nan if number is None else number for number in numbers]  # null in JSON
+        bounds = [values.get(f"macro_f1_{bound}") for bound in ("low", "high")]
+        interval = "" if None in bounds else f"  {bounds[0]:.3f} to {bounds[1]:.3f}"
         say(
             f"{split:>8}{values['examples']:>9,}{shown[0]:>9.4f}{shown[1]:>10.4f}"
-            f"{shown[2]:>8.4f}{shown[3]:>10.4f}"
+            f"{shown[2]:>8.4f}{shown[3]:>10.4f}{interval}"
         )
     results = (
         "scores.json",

@@ -30,12 +30,16 @@ def scores(values: Mapping[str, Mapping[str, float]]) -> Section:
     """Returns the section of the scores, a row per split.
 
     Args:
-        values: `scores.json`.
+        values: `scores.json`; runs of 0.1 have no intervals in it.
     """
     frame = pd.DataFrame(values).T.rename_axis("split").reset_index()
     counts = {name: int for name in ("examples", "left_out") if name in frame}
     frame = frame.fillna({"left_out": 0} if "left_out" in frame else {}).astype(counts)
     frame["split"] = frame["split"].map(SPLITS)
+    if "macro_f1_low" in frame:
+        bounds = zip(frame.pop("macro_f1_low"), frame.pop("macro_f1_high"), strict=True)
+        interval = [f"{low:.4f} to {high:.4f}" for low, high in bounds]
+        frame.insert(frame.columns.get_loc("macro_f1") + 1, "its 95 % interval", interval)
     frame.columns = [name.replace("_", " ").replace("f1", "F1") for name in frame.columns]
     return Section("Scores", tables=(Table("Scores of the best weights", frame),))
 

@@ -218,11 +218,11 @@ def _scores(trained: Trained, probabilities: np.ndarray) -> str:
     predicted = probabilities.argmax(axis=1)
     found = scores.score(labels, np.log(np.maximum(probabilities, 1e-30)))
     accuracy = intervals.accuracy_interval(labels, predicted)
-    f1 = intervals.macro_f1_interval(labels, predicted)
+    low, high = found["macro_f1_low"], found["macro_f1_high"]
     return (
         f"On {len(labels):,} validation photos, with 95 % intervals by a bootstrap over them:\n\n"
         "| score | value | interval |\n|---|---|---|\n"
-        f"| macro F1 | {found['macro_f1']:.4f} | {f1[0]:.4f} to {f1[1]:.4f} |\n"
+        f"| macro F1 | {found['macro_f1']:.4f} | {low:.4f} to {high:.4f} |\n"
         f"| accuracy | {found['accuracy']:.4f} | {accuracy[0]:.4f} to {accuracy[1]:.4f} |\n"
         f"| top-5 accuracy | {found['top5_accuracy']:.4f} | |\n"
         f"| loss | {found['loss']:.4f} | |\n\n"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from flowers_tpu.evaluation import scores
+from flowers_tpu.evaluation import intervals, scores
 from flowers_tpu.training import metrics
 
 # Of the classes a to g, the photos show a, b and c; f is predicted once, d, e and g never occur.
@@ -22,6 +22,9 @@ def logits_for(predicted, num_classes=7):
 def test_scores_worked_out_by_hand():
     result = scores.score(LABELS, logits_for(PREDICTED))
     right, wrong = np.log(1 + 6 * np.exp(-2)), np.log(1 + 6 * np.exp(-2)) + 2
+    assert (result.pop("macro_f1_low"), result.pop("macro_f1_high")) == (
+        intervals.macro_f1_interval(LABELS, PREDICTED)
+    )
     assert result == {
         "examples": 5,
         "loss": pytest.approx((3 * right + 2 * wrong) / 5, rel=1e-9),

@@ -96,6 +96,13 @@ def test_scores_with_records_left_out():
     assert rows["examples"].dtype == rows["left out"].dtype == int
 
 
+def test_the_interval_follows_its_score():
+    scores = {"val": {"macro_f1": 0.5, "macro_f1_low": 0.25, "macro_f1_high": 0.75, "loss": 1.0}}
+    rows = report_sections.scores(scores).tables[0].rows
+    assert list(rows.columns) == ["split", "macro F1", "its 95 % interval", "loss"]
+    assert rows["its 95 % interval"][0] == "0.2500 to 0.7500"
+
+
 def test_calibration_of_both_splits():
     section = report_sections.calibrations(TABLES)
     rows = section.tables[0].rows
