@@ -23,7 +23,7 @@ from flowers_tpu.benchmarks.options import BenchmarkOptions
 from flowers_tpu.commands import flags
 from flowers_tpu.convert.options import ConvertOptions
 from flowers_tpu.options import Options
-from flowers_tpu.reports.options import CompareOptions, ExploreOptions
+from flowers_tpu.reports.options import CompareOptions, ExploreOptions, SweepOptions
 from flowers_tpu.runs.options import (
     ClassifyOptions,
     EvaluateOptions,
@@ -72,6 +72,7 @@ COMMANDS = {
     "compare": Command(
         CompareOptions, takes_spec=False, arguments="the folders of two or more runs"
     ),
+    "sweep": Command(SweepOptions, takes_spec=False, arguments="the file that lists the recipes"),
     "check_data": Command(),
     "make_tfrecords": Command(ConvertOptions, takes_spec=False),
     "benchmark": Command(BenchmarkOptions),
@@ -106,6 +107,18 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def spec_of(arguments: Sequence[str]) -> Spec:
+    """Returns the specification that flags of `train` ask for.
+
+    Raises:
+        RequestError: a flag is unknown, or its value is not allowed.
+    """
+    values, rest = _parse("train", arguments)
+    if rest:
+        raise RequestError(f"unexpected argument {rest[0]!r}; flags are --name=value")
+    return _spec(values, list(arguments))
+
+
 def choose(arguments: Sequence[str]) -> int:
     """Runs the command that the first argument names; see `main`."""
     name, *rest = [*arguments, ""]
@@ -116,18 +129,8 @@ def choose(arguments: Sequence[str]) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> None:
-    command, kinds = COMMANDS[name], _kinds(name)
-    values = absl_flags.FlagValues()
-    flags.define(kinds, values)
-    absl_flags.DEFINE_integer("verbosity", -1, "", flag_values=values)
-    _refuse_null_bytes(arguments)
-    try:
-        _, *rest = values([name, *arguments])
-    except (absl_flags.Error, ValueError) as error:
-        raise RequestError(f"{flags.explain(error)}; --help lists the flags") from error
-    except OSError as error:
-        raise RequestError(f"--flagfile: {error}") from error
-    _refuse_null_bytes(str(values[flag].value) for flag in values)  # of a flagfile
+    command = COMMANDS[name]
+    values, rest = _parse(name, arguments)
     if command.run_first and not values["run_dir"].value:
         if not rest:
             raise RequestError("expected the folder of a run first; --help tells more")
@@ -155,6 +158,22 @@ def _run(name: str, arguments: list[str]) -> None:
             work = getattr(importlib.import_module(f"flowers_tpu.commands.{name}"), name)
             with _naming_the_runs_own(handed, values):
                 work(*handed)
+
+
+def _parse(name: str, arguments: Sequence[str]) -> tuple[absl_flags.FlagValues, list[str]]:
+    """The flags of a command, and what was given besides."""
+    values = absl_flags.FlagValues()
+    flags.define(_kinds(name), values)
+    absl_flags.DEFINE_integer("verbosity", -1, "", flag_values=values)
+    _refuse_null_bytes(arguments)
+    try:
+        _, *rest = values([name, *arguments])
+    except (absl_flags.Error, ValueError) as error:
+        raise RequestError(f"{flags.explain(error)}; --help lists the flags") from error
+    except OSError as error:
+        raise RequestError(f"--flagfile: {error}") from error
+    _refuse_null_bytes(str(values[flag].value) for flag in values)  # of a flagfile
+    return values, rest
 
 
 def _refuse_null_bytes(texts: Iterable[str]) -> None:

@@ -45,7 +45,7 @@ def compare(options: CompareOptions, paths: list[str]) -> None:
     if files.exists(output) and not options.overwrite:
         raise RequestError(f"--output={output}: exists; choose another name, or --overwrite")
     names = comparison.names(paths)
-    runs = [_read(path, name) for path, name in zip(paths, names, strict=True)]
+    runs = [read_run(path, name) for path, name in zip(paths, names, strict=True)]
     _save(comparison.validation_curves(runs), output)
     terminal.say(f"\n{_text(comparison.table(runs))}\n")
     flags = comparison.differing_flags(runs, _IGNORED)
@@ -66,7 +66,16 @@ def _save(drawn: style.Figure, output: str) -> None:
         raise RequestError(f"--output={error}") from error  # which begins with the path
 
 
-def _read(path: str, name: str) -> comparison.Run:
+def read_run(path: str, name: str) -> comparison.Run:
+    """Reads what a run has left so far.
+
+    Args:
+        path: of its directory.
+        name: to call it by.
+
+    Raises:
+        RequestError: there is no run.
+    """
     folder = RunFolder(path)
     if not folder.is_run():
         raise RequestError(

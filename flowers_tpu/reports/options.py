@@ -34,3 +34,14 @@ class CompareOptions(Options):
 
     output: str = knob("comparison.png", "PNG file for the curves.")
     overwrite: bool = knob(False, "Replace --output if it exists.")
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions(Options):
+    """Which recipes are trained, and where the runs go."""
+
+    topic: ClassVar[str] = "Sweep"
+
+    output_dir: str = knob("runs/sweep", "Folder of the runs, the tables and the picture.")
+    seeds: str = knob("0", "Seeds of the runs of each recipe, like 0,1,2.")
+    only: str = knob("", "Names of recipes, like EMA,MixUp: the others wait; empty: all.")
