@@ -36,7 +36,10 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             terminal.note("Signals are not caught here, as this is not the main thread.")
             return self
-        self._handlers = {s: signal.signal(s, self._handle) for s in (*_URGENT, *_WARNINGS)}
+        heard = {*_URGENT, *_WARNINGS}
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            heard.remove(signal.SIGHUP)  # by `nohup`: the work goes on without the terminal
+        self._handlers = {s: signal.signal(s, self._handle) for s in heard}
         self._heard, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
         self._previous_wakeup = signal.set_wakeup_fd(self._wakeup.fileno())

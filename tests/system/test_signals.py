@@ -28,6 +28,19 @@ def test_a_signal_is_noted_and_raised_when_asked_for(number, capsys):
     assert "a second SIGTERM or Ctrl-C exits at once" in message
 
 
+def test_under_nohup_the_end_of_the_terminal_ends_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            signal.raise_signal(signal.SIGHUP)
+            signals.check()
+            signal.raise_signal(signal.SIGUSR1)
+            assert signals.stop_requested
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_without_a_signal_nothing_is_raised():
     with Signals() as signals:
         signals.check()
