@@ -67,15 +67,15 @@ def loop_side(work: Work, name: str, batches: Batches) -> Side:
 def forward_side(work: Work, name: str, per_call: int, *, augmented: bool = False) -> Side:
     """Nothing but forward passes, as many in a call.
 
-    `augmented`: of photos that the device augments before, as in a step of training.
+    `augmented`: of photos that the device augments, or mixes, before, as in a step of training.
     """
     strategy, model = work.recipe.strategy, work.state.classifier.model
-    augment = work.feed.augment_on_device if augmented else None
+    prepare = work.feed.prepare if augmented else None
     resident = work.resident if augmented else work.inference_resident
 
     def forward_step(batch: dict) -> tf.Tensor:
-        if augment:
-            batch = {**batch, "image": augment(batch["image"], batch["draws"])}
+        if prepare:
+            batch = prepare(batch)
         return steps.predict_step(model, batch)
 
     @tf.function

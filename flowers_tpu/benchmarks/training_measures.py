@@ -34,7 +34,7 @@ def step(bench: Bench) -> list[Row]:
         compute.predict_side(work, "prediction"),
     ]
     forward = "forward"
-    if work.feed.augment_on_device:  # which is part of the warm-up then
+    if work.feed.prepare:  # which is part of the warm-up then
         forward = "augmentation and forward"
         sides.append(compute.forward_side(work, forward, per_call, augmented=True))
     with contextlib.ExitStack() as stack:

@@ -51,9 +51,10 @@ class Work:
     @functools.cached_property
     def batches(self) -> Batches:
         """One and the same batch of training without end, for what takes only datasets."""
+        side = self.recipe.spec.data.image_size
         if self.feed.augment_on_device:
-            return self._repeated(self.feed.train_decoder.side, draws=True)
-        return self._repeated(self.recipe.spec.data.image_size)
+            side = self.feed.train_decoder.side
+        return self._repeated(side, draws=self.feed.gives_draws)
 
     @functools.cached_property
     def resident(self) -> Resident:
@@ -71,7 +72,7 @@ class Work:
         return {
             stage: multistep.compile_train_steps(
                 *(self.recipe.strategy, self.state, stage, self.plan.objective),
-                self.feed.augment_on_device,
+                self.feed.prepare,
             )
             for stage in ("warmup", "finetune")
         }

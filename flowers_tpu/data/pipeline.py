@@ -2,7 +2,7 @@
 
 A batch is a dict of `image` `[batch, side, side, 3]` uint8, `label` `[batch]` int32 and `weight`
 `[batch]` float32: 1, or 0 for what only fills the last batch of an evaluation up. Where the device
-augments, a training batch also has `draws` `[batch, NUM_DRAWS]` float32.
+augments or mixes, a training batch also has `draws` `[batch, NUM_DRAWS]` float32.
 
 Several workers share every global batch: each passes over the examples of the others while they are
 bytes or numbers, and decodes its own alone.
@@ -28,6 +28,7 @@ def train_dataset(
     global_batch_size: int,
     local_batch_size: int,
     augment_photo: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None,
+    mixes: bool = False,
     seed: int,
     shuffle_buffer: int,
     first_step: int = 0,
@@ -46,6 +47,7 @@ def train_dataset(
         local_batch_size: photos of one batch of the dataset: one replica's.
         augment_photo: maps a photo and its draws to what the model sees (`apply.on_host`); None
             where the device does it, which then gets the draws.
+        mixes: whether the device mixes photos, so that it gets the draws in any case.
         seed: of order and augmentation.
         shuffle_buffer: see `order.ordered`.
         first_step: where to begin.
@@ -75,10 +77,10 @@ def train_dataset(
         return tf.data.Dataset.zip((elements, draws))
 
     def complete(example: Batch, draws: tf.Tensor) -> Batch:
-        if augment_photo is None:
-            example["draws"] = draws
-        else:
+        if augment_photo is not None:
             example["image"] = augment_photo(example["image"], draws)
+        if mixes or augment_photo is None:
+            example["draws"] = draws
         return {**example, "weight": tf.ones_like(example["label"], tf.float32)}
 
     first_epoch, num_epochs = first_step // steps_per_epoch, -(-num_steps // steps_per_epoch)

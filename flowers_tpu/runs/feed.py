@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from flowers_tpu.data import decode, order, pipeline, source
-from flowers_tpu.data.augment import apply
+from flowers_tpu.data.augment import apply, mixing
 from flowers_tpu.data.source import Source
 from flowers_tpu.data.splits import Split
 from flowers_tpu.runs.recipe import Recipe
@@ -14,6 +14,7 @@ from flowers_tpu.system.errors import RequestError
 
 Batches = tf.distribute.DistributedDataset | tf.data.Dataset
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+Prepare = Callable[[pipeline.Batch], pipeline.Batch]
 
 
 class Feed:
@@ -39,6 +40,28 @@ class Feed:
     def augment_on_host(self) -> Augment | None:
         """Gives `(photo, draws) -> image` if the host augments, a photo at a time."""
         return self._bound(apply.on_host, "host")
+
+    @property
+    def prepare(self) -> Prepare | None:
+        """Gives what the device makes of a batch of training before the model sees it, if anything.
+
+        It augments if the host does not, and mixes photos.
+        """
+        augment, wanted = self.augment_on_device, self.recipe.spec.augmentation
+        if not self.gives_draws:
+            return None
+
+        def prepared(batch: pipeline.Batch) -> pipeline.Batch:
+            if augment:
+                batch = {**batch, "image": augment(batch["image"], batch["draws"])}
+            return mixing.mixed(batch, wanted) if wanted.mixes else batch
+
+        return prepared
+
+    @property
+    def gives_draws(self) -> bool:
+        """Whether a batch of training has draws, as the device has something to do by them."""
+        return bool(self.augment_on_device) or self.recipe.spec.augmentation.mixes
 
     @functools.cached_property
     def train_decoder(self) -> decode.Decoder:
@@ -99,6 +122,7 @@ class Feed:
             global_batch_size=recipe.resolved.photos_per_step,
             local_batch_size=recipe.photos_per_replica,
             augment_photo=self.augment_on_host,
+            mixes=recipe.spec.augmentation.mixes,
             seed=recipe.spec.training.seed,
             shuffle_buffer=recipe.spec.data.shuffle_buffer,
             first_step=first_step,

@@ -55,7 +55,7 @@ def fit(
             if plan.schedule.stage(epoch) != stage:
                 stage, pacer = plan.schedule.stage(epoch), Pacer(plan.training.steps_per_loop)
                 train_steps = multistep.compile_train_steps(
-                    strategy, state, stage, plan.objective, feed.augment_on_device
+                    strategy, state, stage, plan.objective, feed.prepare
                 )
             if iterator is None and step < (epoch + 1) * plan.steps_per_epoch:
                 iterator = iter(feed.train_batches(step, len(plan.rates)))

@@ -133,6 +133,12 @@ def resolve(spec: Spec, facts: Facts, begun: Resolved | None = None) -> Resolved
             f"--global_batch_size={resolved.photos_per_step}: is not divisible by "
             f"{facts.replicas} replicas; use a multiple of them, or another number of replicas"
         )
+    if spec.augmentation.mixes and (part := resolved.photos_per_step // facts.replicas) % 2:
+        raise RequestError(
+            f"--mixup and --cutmix mix photos in pairs, but each of {facts.replicas} replicas gets "
+            f"{part} photos of a step; use an even --batch_size_per_replica, or a "
+            f"--global_batch_size that is a multiple of {2 * facts.replicas}"
+        )
     return resolved
 
 

@@ -117,12 +117,12 @@ def plan_without_data(recipe: Recipe, facts: DataFacts) -> Plan:
 
 def replica_steps(recipe: Recipe, state: TrainState, plan: Plan) -> list[Step]:
     """Returns the steps of a run: training in both stages, evaluation and prediction."""
-    model, augment = state.classifier.model, Feed(recipe, {}).augment_on_device
+    model, prepare = state.classifier.model, Feed(recipe, {}).prepare
     epochs = {"warmup": plan.schedule.warmup_epochs, "finetune": plan.schedule.epochs}
     training = []
     for stage, name in _STAGES.items():
         if epochs[stage]:
-            step = multistep.replica_step(state, stage, plan.objective, augment)
+            step = multistep.replica_step(state, stage, plan.objective, prepare)
             whole, summed = multistep.whole_step(step, state), tuple(step.variables)
             training.append(Step(name, whole, training=True, summed=summed))
     return [
@@ -139,6 +139,7 @@ def batch_spec(
     side, spec = recipe.spec.data.image_size, {}
     if training and recipe.resolved.augments_on == "device":
         side = train_decoder(recipe, photo_size).side
+    if training and Feed(recipe, {}).gives_draws:
         spec["draws"] = tf.TensorSpec([batch_size, NUM_DRAWS], tf.float32)
     return {
         "image": tf.TensorSpec([batch_size, side, side, 3], tf.uint8),

@@ -8,7 +8,7 @@ import tensorflow as tf
 from flowers_tpu.training import optimizers, steps
 from flowers_tpu.training.state import TrainState
 
-Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+Prepare = Callable[[steps.Batch], steps.Batch]
 
 
 class Results(NamedTuple):
@@ -43,7 +43,7 @@ def replica_step(
     state: TrainState,
     stage: str,
     objective: steps.Objective,
-    augment: Augment | None = None,
+    prepare: Prepare | None = None,
 ) -> ReplicaStep:
     """Returns what a replica does in a step of a stage, `warmup` or `finetune`.
 
@@ -51,16 +51,16 @@ def replica_step(
         state: of the run.
         stage: `warmup` or `finetune`.
         objective: what to minimize.
-        augment: makes the images that the model sees of those of a batch and its `draws`, on the
-            device; None if they come augmented.
+        prepare: makes what the model sees of a batch, on the device: augments and mixes by its
+            `draws`; None if there is nothing to do.
     """
     classifier, seed = state.classifier, objective.options.seed
     gradients_of = steps.warmup_gradients if stage == "warmup" else steps.finetune_gradients
     groups = trained_groups(state, stage)
 
     def gradients(batch: steps.Batch) -> tuple[list[tf.Tensor], steps.StepResult]:
-        if augment:
-            batch = {**batch, "image": augment(batch["image"], batch["draws"])}
+        if prepare:
+            batch = prepare(batch)
         dropout_seed = tf.stack([tf.constant(seed, tf.int32), tf.cast(state.step, tf.int32)])
         return gradients_of(classifier, batch, dropout_seed, objective)
 
@@ -109,7 +109,7 @@ def compile_train_steps(
     state: TrainState,
     stage: str,
     objective: steps.Objective,
-    augment: Augment | None = None,
+    prepare: Prepare | None = None,
 ) -> Callable[[Iterator, tf.Tensor], Results]:
     """Returns `train_steps(iterator, num_steps)`, which trains many steps in one call.
 
@@ -127,9 +127,9 @@ def compile_train_steps(
         state: see `replica_step`, as for the arguments that follow.
         stage: `warmup` or `finetune`.
         objective: what to minimize.
-        augment: on the device, or None.
+        prepare: on the device, or None.
     """
-    step = replica_step(state, stage, objective, augment)
+    step = replica_step(state, stage, objective, prepare)
     whole = whole_step(step, state)
 
     def do_step(batch):

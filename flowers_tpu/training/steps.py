@@ -24,7 +24,9 @@ class Batch(TypedDict, total=False):
     image: tf.Tensor  # [b, side, side, 3] uint8
     label: tf.Tensor  # [b] int32
     weight: tf.Tensor  # [b] float32: 1, or 0 for padding
-    draws: tf.Tensor  # [b, NUM_DRAWS] float32, if the device augments
+    draws: tf.Tensor  # [b, NUM_DRAWS] float32, if the device augments or mixes
+    other: tf.Tensor  # [b] int32, the second label of a mixed photo
+    share: tf.Tensor  # [b] float32, how much of a mixed photo is of the first label
 
 
 class StepResult(NamedTuple):
@@ -146,15 +148,23 @@ def _loss_and_outcomes(
     constant, so no replica waits for others between its forward and its backward pass.
     """
     options = objective.options
-    each = losses.cross_entropy(logits, batch["label"], options.label_smoothing)
-    if objective.class_weights is not None:
-        each *= tf.gather(tf.constant(objective.class_weights), batch["label"])
+    each = _losses(logits, batch["label"], objective)
+    if "share" in batch:
+        of_other = _losses(logits, batch["other"], objective)
+        each = batch["share"] * each + (1 - batch["share"]) * of_other
     loss = tf.reduce_sum(each * batch["weight"])
     share = loss / objective.photos_per_update
     if options.l2:
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         share += losses.l2_penalty(variables, options.l2) / replicas
     return share, loss, metrics.outcomes(logits, batch["label"], batch["weight"], each)
+
+
+def _losses(logits: tf.Tensor, labels: tf.Tensor, objective: Objective) -> tf.Tensor:
+    each = losses.cross_entropy(logits, labels, objective.options.label_smoothing)
+    if objective.class_weights is not None:
+        each *= tf.gather(tf.constant(objective.class_weights), labels)
+    return each
 
 
 def _summed(

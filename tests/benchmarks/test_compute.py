@@ -126,11 +126,11 @@ def test_the_forward_pass_augments_only_if_the_warm_up_beside_it_does(folder, mo
     work = make_work(folder, augment_on="device")
     seen = []
 
-    def augmented(images, draws):
-        seen.append((images.shape, draws.shape))
-        return images
+    def prepared(batch):
+        seen.append((batch["image"].shape, batch["draws"].shape))
+        return batch
 
-    monkeypatch.setattr(Feed, "augment_on_device", property(lambda feed: augmented))
+    monkeypatch.setattr(Feed, "prepare", property(lambda feed: prepared))
     assert compute.forward_side(work, "forward", 2).open()(1) > 0
     assert not seen
     assert compute.forward_side(work, "like the warm-up", 2, augmented=True).open()(1) > 0

@@ -168,6 +168,19 @@ def test_host_and_device_feed_a_model_the_same(folder, splits, make_strategy):
         assert np.abs(images - a["image"]).max() <= 1
 
 
+def test_photos_are_mixed_alike_wherever_they_are_augmented(folder, splits, make_strategy):
+    strategy, batches = make_strategy(2), {}
+    for place in ("host", "device"):
+        flags = {"augment_on": place, "mixup": 0.4, "cutmix": 1.0, "mix_probability": 0.8}
+        fed = Feed(make_recipe(folder, strategy, **flags), splits)
+        batches[place] = [fed.prepare(batch) for batch in seen(fed)[0][:4]]
+    for a, b in zip(*batches.values(), strict=True):
+        for name in ("label", "other", "share"):
+            np.testing.assert_array_equal(a[name], b[name])
+        assert np.abs(a["image"].numpy().astype(int) - b["image"].numpy()).max() <= 1
+    assert 0 < np.mean([batch["share"] < 1 for batch in batches["host"]]) < 1
+
+
 # Caches
 
 

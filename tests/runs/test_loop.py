@@ -69,7 +69,7 @@ class Run:
         )
         feed = types.SimpleNamespace(
             recipe=types.SimpleNamespace(strategy=None, spec=self.spec),
-            augment_on_device=None,
+            prepare=None,
             train_batches=self.train_batches,
             eval_batches=lambda source: [source] * EVAL_STEPS,
             val_source="validation",

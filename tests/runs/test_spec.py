@@ -13,6 +13,7 @@ CPU, TPU = Facts("CPU"), Facts("TPU", 8)
 CONFIG_OF_0_1 = "tests/fixtures/run_of_0_1/stopped/config.json"
 LATER = {  # than version 0.1: these have their defaults in its runs
     *("backbone_rate", "train_from", "ema_decay", "monitor", "from_run", "finish", "max_hours"),
+    *("mixup", "cutmix", "mix_probability"),
 }
 
 
@@ -37,6 +38,14 @@ def test_replicas_must_divide_the_global_batch(begun):
         RequestError, match="--global_batch_size=24: is not divisible by 5 replicas"
     ):
         resolve(spec, Facts("CPU", 5), begun)
+
+
+def test_photos_are_mixed_in_pairs_on_each_replica():
+    spec = Spec.of(global_batch_size=12, mixup=0.2)
+    assert resolve(spec, Facts("CPU", 3)).photos_per_step == 12
+    with pytest.raises(RequestError, match=r"each of 4 replicas gets 3 photos.*multiple of 8"):
+        resolve(spec, Facts("CPU", 4))
+    assert resolve(spec.changed(mixup=0.0), Facts("CPU", 4)).photos_per_step == 12
 
 
 @pytest.mark.parametrize(("kind", "where"), [("CPU", "host"), ("GPU", "device"), ("TPU", "device")])
@@ -84,12 +93,12 @@ def test_a_run_of_version_0_1_is_read():
 
 def test_what_another_version_wrote_is_named():
     later = saved(Spec.of(), resolve(Spec.of(), CPU))
-    later["flags"]["mixup"] = later["flags"]["cutmix"] = 0.5
+    later["flags"]["swirl"] = later["flags"]["bend"] = 0.5
     later["resolved"]["workers"] = 2
-    with pytest.raises(RequestError, match=r"does not know \(--cutmix, --mixup, workers\); use"):
+    with pytest.raises(RequestError, match=r"does not know \(--bend, --swirl, workers\); use"):
         read_saved(later)
 
 
 def test_options_that_do_not_exist_are_a_mistake_of_the_code():
-    with pytest.raises(TypeError, match="no such options: mixup"):
-        Spec.of(mixup=0.5)
+    with pytest.raises(TypeError, match="no such options: swirl"):
+        Spec.of(swirl=0.5)

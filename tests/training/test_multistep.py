@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowers_tpu.data.augment import apply
+from flowers_tpu.data.augment import apply, mixing
 from flowers_tpu.data.augment.draws import draws_from
 from flowers_tpu.data.augment.options import Augmentation
 from flowers_tpu.models.classifier import Classifier
@@ -372,7 +372,10 @@ def test_dropout_differs_from_step_to_step_and_is_the_same_again(make_strategy):
 
 PHOTO_SIZE, IMAGE_SIZE = 12, 8
 AUGMENT = {"image_size": IMAGE_SIZE, "augmentation": Augmentation(random_erasing=0.5)}
-augment_on_device = functools.partial(apply.on_device, **AUGMENT)
+
+
+def augment_on_device(batch):
+    return batch | {"image": apply.on_device(batch["image"], batch["draws"], **AUGMENT)}
 
 
 @functools.cache
@@ -427,6 +430,23 @@ def test_other_draws_train_something_else(make_strategy):
     other = trained_on(make_strategy(2), moved, "finetune", augment_on_device)
     loss = trained_on_augmented_images("finetune")[1]["loss"]
     assert abs(other[1]["loss"] - loss) > 1e-2 * loss
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("stage", ["warmup", "finetune"])
+def test_mixed_photos_train_the_same_on_any_number_of_replicas(make_strategy, stage):
+    wanted = Augmentation(mixup=0.3, cutmix=1.0)
+
+    def mixed(batch):
+        return mixing.mixed(augment_on_device(batch), wanted)
+
+    one, four = (trained_on(make_strategy(n), photos_and_draws(), stage, mixed) for n in (1, 4))
+    for a, b in zip(one[0], four[0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    assert one[1]["loss"] == pytest.approx(four[1]["loss"], rel=1e-5)
+    np.testing.assert_array_equal(one[1]["confusion"], four[1]["confusion"])
+    plain = trained_on(make_strategy(1), photos_and_draws(), stage, augment_on_device)
+    assert not np.allclose(plain[2], one[2], rtol=1e-2)
 
 
 def test_where_calls_end_makes_no_difference_to_augmentation(make_strategy):

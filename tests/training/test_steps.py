@@ -86,6 +86,34 @@ def test_gradients_are_those_of_the_global_batch(make_strategy, replicas, option
 
 
 @pytest.mark.core
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_the_loss_of_mixed_photos_is_shared_between_their_labels(make_strategy, replicas):
+    """With smoothing and class weights: both are the mean of those of the labels by the shares."""
+    strategy = make_strategy(replicas)
+    options = {
+        "label_smoothing": 0.1,
+        "class_weights": np.linspace(0.5, 2, CLASSES, dtype=np.float32),
+    }
+    data = batch(8, CLASSES)
+    share = np.linspace(0.5, 1, 8, dtype=np.float32)
+    other = (data["label"] + np.int32(3)) % np.int32(CLASSES)
+    with strategy.scope():
+        classifier = linear_classifier(CLASSES)
+    gradients, results = run(
+        strategy,
+        lambda b: steps.finetune_gradients(classifier, b, SEED, objective_of(8, **options)),
+        distributed(strategy, data | {"other": other, "share": share}),
+    )
+    first = by_hand(classifier, data | {"weight": share}, **options)
+    second = by_hand(classifier, data | {"weight": 1 - share, "label": other}, **options)
+    for gradient, a, b in zip(gradients, first[1], second[1], strict=True):
+        np.testing.assert_allclose(gradient[0], a + b, rtol=1e-5, atol=1e-7)
+    outcomes = columns(results.outcomes)
+    np.testing.assert_allclose(outcomes["loss"].sum(), first[0] + second[0], rtol=1e-6)
+    np.testing.assert_array_equal(outcomes["label"], data["label"])
+
+
+@pytest.mark.core
 @pytest.mark.parametrize("replicas", [1, 4])
 def test_gradients_are_divided_by_the_photos_of_an_update_and_nothing_else(make_strategy, replicas):
     """Which are a constant: with one replica's photos all padding, it is still that number."""

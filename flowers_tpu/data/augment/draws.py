@@ -14,11 +14,12 @@ from flowers_tpu.data.augment.columns import Columns
 from flowers_tpu.data.augment.operations import OPERATIONS
 
 # The names of the draws, each uniform in [0, 1): those that say where the pixels come from, then
-# those of the operations.
+# those of the operations, and of mixing.
 NAMES = (
     *("flip_left_right", "flip_up_down", "crop_side", "crop_top", "crop_left"),
     *("rotation", "zoom", "shift_down", "shift_right"),
     *(name for operation in OPERATIONS for name in operation.draws),
+    *("mix", "mix_kind", "mix_share", "mix_top", "mix_left"),
 )
 NUM_DRAWS = len(NAMES)
 

@@ -53,6 +53,21 @@ class Augmentation(Options):
     random_erasing: float = knob(
         0.0, "Probability with which a random rectangle is painted over.", least=0, most=1
     )
+    mixup: float = knob(
+        0.0,
+        "MixUp: photos are blended in pairs, each with shares drawn from Beta(a, a) of this a; 0: "
+        "none, 0.2 is usual. With --cutmix too, each pair gets one of the two.",
+        least=0,
+    )
+    cutmix: float = knob(
+        0.0,
+        "CutMix: a rectangle of a photo is that of another; its area is drawn from Beta(a, a) of "
+        "this a; 0: none, 1 is usual.",
+        least=0,
+    )
+    mix_probability: float = knob(
+        1.0, "Probability with which a pair is mixed by --mixup or --cutmix.", above=0, most=1
+    )
 
     def contradictions(self) -> Iterator[str]:
         """See `Options`."""
@@ -61,6 +76,11 @@ class Augmentation(Options):
                 f"--saturation_lower={self.saturation_lower} is above "
                 f"--saturation_upper={self.saturation_upper}"
             )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether photos are mixed in pairs."""
+        return bool(self.mixup or self.cutmix)
 
     @property
     def warps(self) -> bool:
