@@ -69,7 +69,8 @@ def forward_side(work: Work, name: str, per_call: int, *, augmented: bool = Fals
 
     `augmented`: of photos that the device augments, or mixes, before, as in a step of training.
     """
-    strategy, model = work.recipe.strategy, work.state.classifier.model
+    strategy, classifier = work.recipe.strategy, work.state.classifier
+    model = classifier.model if augmented else classifier.evaluated
     prepare = work.feed.prepare if augmented else None
     resident = work.resident if augmented else work.inference_resident
 
@@ -177,7 +178,7 @@ def _evaluation(
     work: Work, pacer: Pacer | None, open_iterator: Callable[[], Iterator]
 ) -> Callable[[int], None]:
     """Evaluates so many steps."""
-    eval_steps = multistep.compile_eval_steps(work.recipe.strategy, work.state.classifier.model)
+    eval_steps = multistep.compile_eval_steps(work.recipe.strategy, work.state.classifier.evaluated)
 
     def evaluate(num_steps: int) -> None:
         boundary = Until(num_steps, pacer)
@@ -191,7 +192,9 @@ def _evaluation(
 
 def _prediction(work: Work, open_iterator: Callable[[], Iterator]) -> Callable[[int], None]:
     """Predicts so many photos."""
-    predict_step = multistep.compile_predict_step(work.recipe.strategy, work.state.classifier.model)
+    predict_step = multistep.compile_predict_step(
+        work.recipe.strategy, work.state.classifier.evaluated
+    )
 
     def predict(photos: int) -> None:
         for _ in predictions.predict(predict_step, open_iterator(), photos):

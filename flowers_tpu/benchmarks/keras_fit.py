@@ -55,7 +55,7 @@ def build(
     """
     with recipe.strategy.scope(), precision_policy(recipe.resolved.arithmetic):
         images = tf.keras.Input((recipe.spec.data.image_size,) * 2 + (3,), dtype=tf.uint8)
-        mode = backbones.BACKBONES[recipe.spec.model.backbone].preprocessing
+        mode = backbones.preprocessing_of(recipe.spec.model)
         logits = _logits(recipe, backbones.preprocess(images, mode), num_classes)
         model = _FromBatches(images, logits)
         model.augment = augment

@@ -64,7 +64,7 @@ class Work:
     @functools.cached_property
     def inference_resident(self) -> Resident:
         """A batch of evaluation on the devices."""
-        return Resident(_on_devices(self._repeated(self.recipe.spec.data.image_size)))
+        return Resident(_on_devices(self._repeated(self.recipe.spec.data.evaluation_size)))
 
     @functools.cached_property
     def train_steps(self) -> dict[str, Callable]:

@@ -51,7 +51,7 @@ def export(given: Spec, options: ExportOptions) -> None:
         with open(os.path.join(part, FILE), "w", encoding="utf-8") as file:
             file.write(card)
         about = {"run": folder.path, "format": options.format, "checkpoint": options.checkpoint}
-        about["image_size"] = trained.feed.recipe.spec.data.image_size
+        about["image_size"] = trained.feed.recipe.spec.data.evaluation_size
         about["checked"] = [dataclasses.asdict(one) for one in checked]
         publish.mark(part, folders.EXPORT, about)
     print_checked(checked)

@@ -37,7 +37,7 @@ from flowers_tpu.reports import sweep as pictures
 from flowers_tpu.reports.compare import table
 from flowers_tpu.reports.options import SweepOptions
 from flowers_tpu.runs.folder import RunFolder
-from flowers_tpu.system import files, terminal
+from flowers_tpu.system import files, folders, terminal
 from flowers_tpu.system.errors import RequestError, RunError, StoppedError
 from flowers_tpu.system.signals import Signals
 
@@ -82,9 +82,8 @@ def sweep(options: SweepOptions, arguments: list[str]) -> None:
             spec_of(job.flags)
         except RequestError as error:
             raise RequestError(f"{arguments[0]}: [{job.name}]: {error}") from error
-    files.make_dirs(options.output_dir)
     done: list[dict[str, object]] = []
-    with Signals() as signals:
+    with folders.locked(options.output_dir, "output_dir"), Signals() as signals:
         for number, job in enumerate(jobs, 1):
             terminal.say(f"[{number}/{len(jobs)}] {job.name}, seed {job.seed} …")
             code = _train(job, signals)

@@ -17,7 +17,7 @@ from flowers_tpu.runs import report
 from flowers_tpu.runs.boundary import TrainingBoundary
 from flowers_tpu.runs.environment import environment
 from flowers_tpu.runs.feed import Feed
-from flowers_tpu.runs.folder import SCORES, SUBMISSION, RunFolder, opened
+from flowers_tpu.runs.folder import SCORES, SUBMISSION, RunFolder, model_of, opened
 from flowers_tpu.runs.goodput import Goodput
 from flowers_tpu.runs.loop import fit
 from flowers_tpu.runs.opening import (
@@ -46,7 +46,9 @@ def train(given: Spec) -> None:
     check_places(given)
     if given.run.tensorboard:
         tensorboard.check_installed()
-    check_backbone(given.model.backbone, image_size=given.data.image_size, alpha=given.model.alpha)
+    check_backbone(
+        model_of(given).backbone, image_size=given.data.image_size, alpha=given.model.alpha
+    )
     if show_if_finished(given):
         return
     last_life = folders.last_life(given.run.run_dir)

@@ -18,6 +18,13 @@ class DataOptions(Options):
         "'example': drawn flowers, made on first use.",
     )
     image_size: int = knob(192, "Side of the square the model sees.", unit="pixels", least=1)
+    eval_image_size: int = knob(
+        0,
+        "Side at which photos are evaluated and predicted; 0: as --image_size. What random crops "
+        "enlarge in training looks as large there at some 1.2 times the size.",
+        unit="pixels",
+        least=0,
+    )
     classes: str = knob(
         "",
         "File of class names, one a line; empty: the data set's classes.txt, else the 104 flowers.",
@@ -50,3 +57,8 @@ class DataOptions(Options):
         choices=("none", "records", "pixels"),
         free=True,
     )
+
+    @property
+    def evaluation_size(self) -> int:
+        """Side of the images of evaluation and prediction, pixels."""
+        return self.eval_image_size or self.image_size

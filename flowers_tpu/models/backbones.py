@@ -5,11 +5,14 @@ preprocessed in its own way; a fine-tuned one only keeps its worth if it gets th
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Literal
 
 import tensorflow as tf
 
+from flowers_tpu.models import own_backbone
+from flowers_tpu.models.options import ModelOptions
 from flowers_tpu.models.small_cnn import SmallCNN
 from flowers_tpu.models.tiny import Tiny
 from flowers_tpu.system.errors import RequestError
@@ -72,11 +75,36 @@ BACKBONES: dict[str, Backbone] = {
 }
 
 
+def lookup(name: str) -> Backbone:
+    """Returns the entry of a backbone: of the registry, or made of a file.
+
+    Raises:
+        RequestError: the name is unknown, or the file cannot be taken (`own_backbone`).
+    """
+    if own_backbone.is_file(name):
+        own_backbone.read_config(name)
+        build = functools.partial(own_backbone.build, name)
+        return Backbone(build, "inside", minimum_size=1, from_keras=False)
+    if name not in BACKBONES:
+        known = ", ".join(BACKBONES)
+        raise RequestError(
+            f"--backbone={name} is unknown; there are: {known}; or give the path of a file."
+        )
+    return BACKBONES[name]
+
+
+def preprocessing_of(options: ModelOptions) -> Preprocessing:
+    """Returns what is done to the pixels before a backbone."""
+    if options.preprocessing == "auto":
+        return lookup(options.backbone).preprocessing
+    return "inside" if options.preprocessing == "none" else options.preprocessing
+
+
 def check_backbone(name: str, *, image_size: int, alpha: float = 1.0) -> Backbone:
     """Looks a backbone up and checks that it can be built so; cheap, builds nothing.
 
     Args:
-        name: a key of `BACKBONES`.
+        name: a key of `BACKBONES`, or the path of a file.
         image_size: side of the square images, pixels.
         alpha: width factor.
 
@@ -86,9 +114,7 @@ def check_backbone(name: str, *, image_size: int, alpha: float = 1.0) -> Backbon
     Raises:
         RequestError: the name is unknown, the images are too small, or the backbone has no alpha.
     """
-    if name not in BACKBONES:
-        raise RequestError(f"--backbone={name} is unknown; there are: {', '.join(BACKBONES)}.")
-    backbone = BACKBONES[name]
+    backbone = lookup(name)
     if image_size < backbone.minimum_size:
         raise RequestError(
             f"--image_size={image_size} is too small for --backbone={name}, "
@@ -109,7 +135,7 @@ def build_backbone(name: str, *, image_size: int, alpha: float = 1.0) -> tf.kera
     """Builds a backbone with random weights, as Keras has it.
 
     Args:
-        name: a key of `BACKBONES`.
+        name: a key of `BACKBONES`, or the path of a file.
         image_size: side of the square images, pixels.
         alpha: width factor; 1 for backbones without one.
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import random
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,8 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from flowers_tpu.models.backbones import build_backbone, check_backbone, preprocess
-from flowers_tpu.models.cloning import Rule, clone_with_rules
+from flowers_tpu.models.backbones import (
+    build_backbone,
+    check_backbone,
+    preprocess,
+    preprocessing_of,
+)
+from flowers_tpu.models.cloning import Rule, at_size, clone_with_rules
 from flowers_tpu.models.dropout import StatelessDropout, dropout_rule
 from flowers_tpu.models.options import ModelOptions
 from flowers_tpu.models.weights import load_weights
@@ -27,11 +33,22 @@ class Classifier:
         model: uint8 `[batch, size, size, 3]` -> float32 logits `[batch, classes]`.
         features: uint8 `[batch, size, size, 3]` -> float32 pooled features `[batch, channels]`.
         head: float32 features -> float32 logits.
+        evaluation_size: side of the images of evaluation and prediction; 0: as of training.
     """
 
     model: tf.keras.Model
     features: tf.keras.Model
     head: tf.keras.Model
+    evaluation_size: int = 0
+
+    @functools.cached_property
+    def evaluated(self) -> tf.keras.Model:
+        """The model, of the same variables, for the images of evaluation and prediction."""
+        return self.at_size(self.evaluation_size)
+
+    def at_size(self, size: int) -> tf.keras.Model:
+        """Returns the model, of the same variables, for images of another size; 0: its own."""
+        return at_size(self.model, size or self.model.input_shape[1])
 
 
 def build_classifier(
@@ -39,6 +56,7 @@ def build_classifier(
     *,
     num_classes: int,
     image_size: int,
+    evaluation_size: int = 0,
     arithmetic: str = "float32",
     seed: int = 0,
 ) -> Classifier:
@@ -55,6 +73,7 @@ def build_classifier(
             drop before the last layer.
         num_classes: number of logits.
         image_size: side of the square images, pixels.
+        evaluation_size: of those of evaluation and prediction; 0: the same.
         arithmetic: `float32`, or `bfloat16` for the backbone's arithmetic (variables,
             preprocessing, pooling and head stay float32).
         seed: all random initial weights are a function of it (and of what is built).
@@ -64,7 +83,9 @@ def build_classifier(
             built so.
     """
     backbone, alpha = options.backbone, options.alpha
-    entry = check_backbone(backbone, image_size=image_size, alpha=alpha)
+    evaluation_size = evaluation_size or image_size
+    smallest = min(image_size, evaluation_size)
+    check_backbone(backbone, image_size=smallest, alpha=alpha)
 
     with precision_policy(arithmetic), _seeded(seed), _statistics_of_first_replica():
         network = build_backbone(backbone, image_size=image_size, alpha=alpha)
@@ -81,12 +102,12 @@ def build_classifier(
             network, options.weights, backbone=backbone, image_size=image_size, alpha=alpha
         )
         images = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8, name="images")
-        maps = network(preprocess(images, entry.preprocessing))
+        maps = network(preprocess(images, preprocessing_of(options)))
         pooled = tf.keras.layers.GlobalAveragePooling2D(dtype="float32", name="pooling")(maps)
         features = tf.keras.Model(images, pooled, name="features")
         head = _build_head(pooled.shape[-1], num_classes, options.dropout)
         model = tf.keras.Model(images, head(features(images)), name="classifier")
-    return Classifier(model, features, head)
+    return Classifier(model, features, head, evaluation_size)
 
 
 def freeze_before(network: tf.keras.Model, name: str) -> None:

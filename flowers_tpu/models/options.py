@@ -12,12 +12,23 @@ class ModelOptions(Options):
 
     topic: ClassVar[str] = "Model"
 
-    backbone: str = knob("vgg16", "Network below the head; an unknown name prints the known ones.")
+    backbone: str = knob(
+        "vgg16",
+        "Network below the head; an unknown name prints the known ones. Or the path of a "
+        "functional Keras 2 model without top (model.save('NAME.h5')), which the run keeps a copy "
+        "of.",
+    )
+    preprocessing: str = knob(
+        "auto",
+        "What is done to the pixels before the network, as Keras' applications have it; none: it "
+        "takes 0 to 255; auto: what the network of that name wants, none for a file.",
+        choices=("auto", "tf", "torch", "caffe", "none"),
+    )
     alpha: float = knob(1.0, "Width multiplier of mobilenet and mobilenet_v2.", above=0)
     weights: str = knob(
         "imagenet",
-        "Backbone's initial weights: 'imagenet' (downloaded), 'none' (random), or a Keras HDF5 "
-        "file.",
+        "Backbone's initial weights: 'imagenet' (downloaded, or those in the file of "
+        "--backbone=PATH), 'none' (random), or a Keras HDF5 file.",
     )
     train_from: str = knob(
         "",

@@ -5,18 +5,16 @@ silently skips what it does not find. Here a file may have classification layers
 weight of the backbone is filled, or the file is refused.
 """
 
-import contextlib
-import io
 import re
-from pathlib import Path
 
 import h5py
 import numpy as np
 import tensorflow as tf
 
 from flowers_tpu.models import imagenet
-from flowers_tpu.system import files
-from flowers_tpu.system.errors import RequestError, first_line
+from flowers_tpu.models.hdf5 import opened
+from flowers_tpu.models.own_backbone import is_file
+from flowers_tpu.system.errors import RequestError
 
 # A file's weights: layer name -> values, in the order of the layers in the network.
 Layers = dict[str, list[np.ndarray]]
@@ -33,9 +31,10 @@ def load_weights(
 
     Args:
         model: what `build_backbone` gave for the other arguments, or a clone of it.
-        weights: `imagenet`, `none`, or the path of a Keras HDF5 file (`model.save_weights("x.h5")`
-            or `model.save("x.h5")`), with or without classification layers, local or `gs://`.
-        backbone: name in the registry.
+        weights: `imagenet` (of a backbone of one's own: what its file has), `none`, or the path of
+            a Keras HDF5 file (`model.save_weights("x.h5")` or `model.save("x.h5")`), with or
+            without classification layers, local or `gs://`.
+        backbone: name in the registry, or the path of a file.
         image_size: side of the square images, pixels.
         alpha: width factor.
 
@@ -43,6 +42,8 @@ def load_weights(
         RequestError: the download failed; or the file is missing, is no Keras HDF5 file, or does
             not hold exactly the weights of this backbone.
     """
+    if weights == "imagenet" and is_file(backbone):
+        weights = backbone  # which brings its own
     if weights == "none":
         stored: Layers | None = None
     elif weights == "imagenet":
@@ -135,35 +136,8 @@ def read_layers(path: str) -> Layers:
     Raises:
         RequestError: there is no such file, or it is not of this format.
     """
-    if files.is_dir(path):
-        raise RequestError(
-            f"--weights={path}: is a folder, and cannot be read as a Keras HDF5 weights file. "
-            "Expected: imagenet, none, or the path of such a file; the weights of another run go "
-            "by --from_run=RUN."
-        )
-    try:
-        with contextlib.ExitStack() as stack:
-            file = stack.enter_context(h5py.File(_local_or_in_memory(path), "r"))
-            group = file.get("model_weights", file)
-            return _read_group(group)
-    except (FileNotFoundError, tf.errors.NotFoundError) as error:
-        raise RequestError(
-            f"--weights={path}: there is no such file. Expected: imagenet, none, or the path of a "
-            "Keras HDF5 file."
-        ) from error
-    except (OSError, KeyError, TypeError, tf.errors.OpError) as error:
-        raise RequestError(
-            f"--weights={path}: cannot be read as a Keras HDF5 weights file ({first_line(error)}). "
-            'Such a file comes from `model.save_weights("name.h5")`; names that end in .weights.h5 '
-            "or .keras get another format."
-        ) from error
-
-
-def _local_or_in_memory(path: str) -> Path | io.BytesIO:
-    """HDF5 needs to jump about in a file, so a remote one is fetched whole."""
-    if "://" not in path:
-        return Path(path).expanduser()
-    return io.BytesIO(files.read_bytes(path))
+    with opened(path, "weights") as file:
+        return _read_group(file.get("model_weights", file))
 
 
 def _read_group(group: h5py.Group) -> Layers:

@@ -95,11 +95,13 @@ def load(
             terminal.say(f"{name}: {split.left_out:,} bad records are left out")
         for oddity in shards.oddities(folder, name):
             logging.warning("%s", oddity)
-    if (size := next(iter(found.values())).photo_size) < options.image_size:
-        logging.warning(
-            "--image_size=%d: the photos of %s have %d px, and are enlarged",
-            *(options.image_size, folder, size),
-        )
+    size = next(iter(found.values())).photo_size
+    for flag in ("image_size", "eval_image_size"):
+        if size < (wanted := getattr(options, flag)):
+            logging.warning(
+                "--%s=%d: the photos of %s have %d px, and are enlarged",
+                *(flag, wanted, folder, size),
+            )
     if own_names is None and trained_names is None and "train" in found:
         check_names_are_the_competitions(folder, found["train"].labels)
     if "test" in found:

@@ -13,11 +13,11 @@ from flowers_tpu.data import decode, records
 from flowers_tpu.data.any_photo import AnyPhotoDecoder
 from flowers_tpu.data.splits import Split
 from flowers_tpu.evaluation import scores
-from flowers_tpu.models.backbones import BACKBONES
+from flowers_tpu.models.backbones import preprocessing_of
 from flowers_tpu.models.export import keras_file, onnx_file, saved_model, tflite
 from flowers_tpu.models.export.plain import plain_model
 from flowers_tpu.reports import photos
-from flowers_tpu.runs.folder import predictions_file
+from flowers_tpu.runs.folder import model_of, predictions_file
 from flowers_tpu.runs.options import ExportOptions
 from flowers_tpu.runs.results import Trained
 from flowers_tpu.runs.spec import Spec
@@ -124,7 +124,7 @@ def _write(trained: Trained, format_name: str, folder: str, temperature: float) 
     def make(pixels: tf.DType = tf.uint8) -> tf.keras.Model:
         return plain_model(
             trained.classifier,
-            BACKBONES[backbone].preprocessing,
+            preprocessing_of(model_of(recipe.spec)),
             temperature=temperature,
             pixels=pixels,
         )
@@ -152,7 +152,7 @@ def _write(trained: Trained, format_name: str, folder: str, temperature: float) 
 
 def _decoder(trained: Trained, split: Split) -> decode.Decoder:
     """The pipeline's own, for evaluation."""
-    return decode.for_evaluation(split.photo_size, trained.feed.recipe.spec.data.image_size)
+    return decode.for_evaluation(split.photo_size, trained.feed.recipe.spec.data.evaluation_size)
 
 
 def _typical(trained: Trained) -> list[np.ndarray]:

@@ -163,7 +163,7 @@ class Feed:
         return source.MAKERS[self.recipe.spec.data.cache](self.splits[name], decoder)
 
     def _eval_decoder(self, split: Split) -> decode.Decoder:
-        return decode.for_evaluation(split.photo_size, self.recipe.spec.data.image_size)
+        return decode.for_evaluation(split.photo_size, self.recipe.spec.data.evaluation_size)
 
     def _distribute(self, dataset: Callable) -> Batches:
         return pipeline.distribute(

@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from flowers_tpu.models.options import ModelOptions
+from flowers_tpu.models.own_backbone import is_file
 from flowers_tpu.runs.spec import COMES_TO, Resolved, Spec, read_saved
 from flowers_tpu.system import files, folders
 from flowers_tpu.system.errors import RequestError
@@ -22,7 +24,7 @@ SCORES, HISTORY, TIMING = "scores.json", "history.csv", "timing.csv"
 TEST_SCORES = "scores_test.json"
 ENVIRONMENT, SUBMISSION, BAD_RECORDS = "environment.json", "submission.csv", "bad_records.csv"
 _MOST_LOOKED_AT = 50  # folders in which a run is looked for
-DATA, ORIGIN = "data.json", "origin.json"
+DATA, ORIGIN, BACKBONE = "data.json", "origin.json", "backbone.h5"
 
 
 def predictions_file(split: str) -> str:
@@ -141,6 +143,10 @@ class RunFolder:
     ) -> None:
         """Writes the first files of a new run; `config.json` comes last and makes it one."""
         files.make_dirs(self.path)
+        if is_file(spec.model.backbone):  # the run stays whole if the file goes
+            files.write_atomically(
+                self.file(BACKBONE), files.read_bytes(os.path.expanduser(spec.model.backbone))
+            )
         self.write_json(ENVIRONMENT, environment)
         self.write_json(DATA, data)
         self.write_spec(spec, resolved)
@@ -198,6 +204,14 @@ class RunFolder:
                 "Continue it with its own, begin another --run_dir (from its weights by "
                 f"--from_run={self.path}), or begin anew with --overwrite"
             )
+
+
+def model_of(spec: Spec) -> ModelOptions:
+    """Returns which network a run has; one from a file is the run's own copy, if there is one."""
+    copy = RunFolder(spec.run.run_dir).file(BACKBONE)
+    if is_file(spec.model.backbone) and not spec.run.overwrite and files.exists(copy):
+        return dataclasses.replace(spec.model, backbone=copy)
+    return spec.model
 
 
 def _without_nan(value: Any) -> Any:

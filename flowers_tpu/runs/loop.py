@@ -46,7 +46,7 @@ def fit(
     """
     feed, folder, history = trained.feed, trained.folder, state.progress.history
     val, strategy = trained.data.splits["val"], feed.recipe.strategy
-    eval_steps = multistep.compile_eval_steps(strategy, state.classifier.model)
+    eval_steps = multistep.compile_eval_steps(strategy, state.classifier.evaluated)
     stage, iterator, val_batches, saved_step = None, None, None, int(state.step.numpy())
     with Watchers(watchers(trained, plan, state)) as watching:
         while not plan.finished(history):
@@ -209,7 +209,7 @@ def watchers(trained: Trained, plan: Plan, state: TrainState) -> Iterator[Watche
         )
         yield board
         yield Pictures(
-            *(board, val, recipe.spec.data.image_size, trained.data.class_names),
+            *(board, val, recipe.spec.data.evaluation_size, trained.data.class_names),
             *(plan.training.seed, trained.logits_of_few),
         )
     if options.profiled_steps:

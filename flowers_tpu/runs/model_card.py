@@ -11,6 +11,7 @@ import numpy as np
 import flowers_tpu
 from flowers_tpu.evaluation import intervals, predictions, scores
 from flowers_tpu.models.export import keras_file, onnx_file, tflite
+from flowers_tpu.models.own_backbone import is_file
 from flowers_tpu.reports import calibration
 from flowers_tpu.runs.export import LABELS, Checked
 from flowers_tpu.runs.folder import DATA, ORIGIN
@@ -101,9 +102,9 @@ def model_card(
         probabilities: of the validation photos by the run's own model, `[examples, classes]`.
         temperature: that they were calibrated with.
     """
-    data = trained.data
+    data, backbone = trained.data, trained.feed.recipe.spec.model.backbone
     sections = {
-        f"Flowers: {data.num_classes} classes by {trained.feed.recipe.spec.model.backbone}": (
+        f"Flowers: {data.num_classes} classes by {os.path.basename(backbone)}": (
             _summary(trained, options)
         ),
         "How to load it": _loading(trained, options.format),
@@ -125,7 +126,7 @@ def model_card(
 def _loading(trained: Trained, format_name: str) -> str:
     """Returns how a format is loaded, in five lines of Python."""
     values = {
-        "size": trained.feed.recipe.spec.data.image_size,
+        "size": trained.feed.recipe.spec.data.evaluation_size,
         "classes": trained.data.num_classes,
     }
     code = _LOADING[format_name].format(
@@ -142,7 +143,7 @@ def _summary(trained: Trained, options: ExportOptions) -> str:
     best = best_row(trained.folder.history())
     epoch = f"epoch {best['epoch']}, the best" if best else "the last epoch"
     which = epoch if options.checkpoint == "best" else "the last epoch"
-    size = trained.feed.recipe.spec.data.image_size
+    size = trained.feed.recipe.spec.data.evaluation_size
     return (
         f"Names what is on a photo, of {size} × {size} pixels, out of {trained.data.num_classes} "
         f"classes. Weights of {which}, of the run `{os.path.basename(trained.folder.path)}`; "
@@ -194,6 +195,7 @@ def _recipe(trained: Trained) -> str:
         and not FIELDS[name].metadata["free"]
         # Places on the machine of training are nobody else's business.
         and name not in ("data_dir", "classes", "weights", "from_run")
+        and not (name == "backbone" and is_file(value))
     ]
     epochs = len(trained.folder.history())
     text = (
@@ -205,7 +207,10 @@ def _recipe(trained: Trained) -> str:
 
 def _origin(trained: Trained) -> str:
     """Where training began."""
-    weights = trained.folder.read_specs()[0].model.weights
+    model = trained.folder.read_specs()[0].model
+    weights = model.weights
+    if weights == "imagenet" and is_file(model.backbone):
+        weights = model.backbone
     if trained.folder.has(ORIGIN):
         return f"the run `{os.path.basename(trained.folder.read_json(ORIGIN)['run'])}`"
     if weights in ("none", "imagenet"):
@@ -274,7 +279,7 @@ def _licence(trained: Trained) -> str:
             "All weights were trained from random numbers: nobody else has a right in them. The "
             "photos may have terms of their own."
         )
-    if weights == "imagenet":
+    if weights == "imagenet" and not is_file(backbone):
         licence = next(text for name, text in _LICENCES.items() if backbone.startswith(name))
         return (
             f"Training began with ImageNet weights of {backbone}, released under {licence}; the "

@@ -85,7 +85,7 @@ class Namer:
             StoppedError: a signal came.
         """
         logits = tf.function(
-            lambda images: self.classifier.model(images, training=False), reduce_retracing=True
+            lambda images: self.classifier.evaluated(images, training=False), reduce_retracing=True
         )
         with (
             concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -150,7 +150,7 @@ def open_namer(folder: RunFolder, given: Spec, checkpoint: str) -> Namer:
     recipe = Recipe.choose(on_one_device(given))
     # A run of version 0.1 kept no names, so that its data are asked.
     names = class_names(folder) or recipe.load_data(()).class_names
-    size = recipe.spec.data.image_size
+    size = recipe.spec.data.evaluation_size
     known = folder.read_json(DATA)["splits"] if folder.has(DATA) else {}
     photo_size = known.get("val", {}).get("photo_size", size)
     table = folder.read_table(predictions_file("val"))

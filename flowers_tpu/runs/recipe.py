@@ -15,6 +15,7 @@ from flowers_tpu.data import check, records
 from flowers_tpu.models.classifier import Classifier, build_classifier
 from flowers_tpu.runs import data as data_lib
 from flowers_tpu.runs.data import Data
+from flowers_tpu.runs.folder import model_of
 from flowers_tpu.runs.spec import Resolved, Spec, resolve
 from flowers_tpu.system.devices import Devices, Facts, choose_devices
 from flowers_tpu.system.errors import RequestError
@@ -131,9 +132,10 @@ class Recipe:
     def classifier(self, num_classes: int) -> Classifier:
         """Builds the model; call it under the strategy's scope."""
         return build_classifier(
-            self.spec.model,
+            model_of(self.spec),
             num_classes=num_classes,
             image_size=self.spec.data.image_size,
+            evaluation_size=self.spec.data.evaluation_size,
             arithmetic=self.resolved.arithmetic,
             seed=self.spec.training.seed,
         )

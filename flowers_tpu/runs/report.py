@@ -191,8 +191,11 @@ def _summary(spec: Spec, trained: Spec, history: pd.DataFrame, num_classes: int)
     data, origin = spec.data, ""
     if data.data_dir != trained.data.data_dir:
         origin = f", trained on {trained.data.data_dir}"
+    size = f"{data.image_size} px"
+    if data.evaluation_size != data.image_size:
+        size += f" ({data.evaluation_size} in evaluation)"
     return (
-        f"{spec.model.backbone}, {data.image_size} px, {num_classes} classes of {data.data_dir}"
+        f"{os.path.basename(spec.model.backbone)}, {size}, {num_classes} classes of {data.data_dir}"
         f"{origin}. {len(history)} epochs; {kept}."
     )
 

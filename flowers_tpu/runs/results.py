@@ -42,7 +42,7 @@ class Trained:
     @functools.cached_property
     def predict_step(self) -> Callable[[Iterator], tf.Tensor]:
         """Gives the logits of the next global batch; compiled once for all splits."""
-        return multistep.compile_predict_step(self.feed.recipe.strategy, self.classifier.model)
+        return multistep.compile_predict_step(self.feed.recipe.strategy, self.classifier.evaluated)
 
     def logits(self, split: Split, signals: Signals) -> np.ndarray:
         """Returns the logits of a split in file order, `[examples, classes]` float32.

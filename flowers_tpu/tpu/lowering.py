@@ -117,7 +117,7 @@ def plan_without_data(recipe: Recipe, facts: DataFacts) -> Plan:
 
 def replica_steps(recipe: Recipe, state: TrainState, plan: Plan) -> list[Step]:
     """Returns the steps of a run: training in both stages, evaluation and prediction."""
-    model, prepare = state.classifier.model, Feed(recipe, {}).prepare
+    model, prepare = state.classifier.evaluated, Feed(recipe, {}).prepare
     epochs = {"warmup": plan.schedule.warmup_epochs, "finetune": plan.schedule.epochs}
     training = []
     for stage, name in _STAGES.items():
@@ -136,7 +136,8 @@ def batch_spec(
     recipe: Recipe, batch_size: int, *, training: bool, photo_size: int
 ) -> dict[str, tf.TensorSpec]:
     """Returns what a replica's batch is made of."""
-    side, spec = recipe.spec.data.image_size, {}
+    data, spec = recipe.spec.data, {}
+    side = data.image_size if training else data.evaluation_size
     if training and recipe.resolved.augments_on == "device":
         side = train_decoder(recipe, photo_size).side
     if training and Feed(recipe, {}).gives_draws:

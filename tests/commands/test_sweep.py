@@ -8,6 +8,7 @@ import pytest
 
 from flowers_tpu.commands import sweep
 from flowers_tpu.reports import sweep as pictures
+from flowers_tpu.system import folders
 from flowers_tpu.system.errors import RequestError, StoppedError
 from tests import finished_runs
 from tests.calling import call
@@ -90,6 +91,13 @@ def test_a_sweep_of_which_one_run_fails(recipes, tmp_path, monkeypatch, capsys):
     assert summary[["name", "runs"]].values.tolist() == [["as it is", 2], ["gentler", 1]]
     assert (out / "summary.md").read_text() in said.out
     assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_two_sweeps_in_one_folder_are_refused(recipes, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    with folders.locked(out, "output_dir"):
+        assert call("sweep", recipes, f"--output_dir={out}") == 2
+    assert f"--output_dir={out}: is in use by process" in capsys.readouterr().err
 
 
 def test_means_and_deviations_over_seeds():

@@ -263,7 +263,7 @@ def test_unreadable_files_are_refused(tmp_path, mobilenet_file):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["numbers"] = np.zeros(3)
     for name in ("text.h5", "half.h5", "other.h5", "."):
-        with pytest.raises(RequestError, match=r"cannot be read as a Keras HDF5 weights file"):
+        with pytest.raises(RequestError, match=r"cannot be read as a Keras HDF5 file"):
             read_layers(str(tmp_path / name))
 
 
@@ -276,6 +276,6 @@ def test_a_folder_is_no_file_of_weights(tmp_path):
 def test_a_file_whose_lists_are_odd_is_refused(tmp_path, names):
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file.attrs["layer_names"] = names
-    with pytest.raises(RequestError, match="cannot be read as a Keras HDF5 weights file") as caught:
+    with pytest.raises(RequestError, match="cannot be read as a Keras HDF5 file") as caught:
         read_layers(str(tmp_path / "w.h5"))
     assert "\n" not in str(caught.value)

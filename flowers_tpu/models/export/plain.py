@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from flowers_tpu.models.backbones import Preprocessing
 from flowers_tpu.models.classifier import Classifier, VariableNormalization
-from flowers_tpu.models.cloning import clone_with_rules
+from flowers_tpu.models.cloning import at_size, clone_with_rules
 from flowers_tpu.models.dropout import StatelessDropout
 from flowers_tpu.models.weights import IMAGENET_MEAN, IMAGENET_STANDARD_DEVIATION
 
@@ -36,9 +36,10 @@ def plain_model(
         `probabilities` `[batch, classes]`.
     """
     (network,) = (part for part in classifier.features.layers if isinstance(part, tf.keras.Model))
-    size = classifier.model.input_shape[1]
+    size = classifier.evaluation_size or classifier.model.input_shape[1]
     images = tf.keras.Input((size, size, 3), dtype=pixels, name="images")
-    maps = clone_with_rules(network, _keras_layer)(_preprocessing(preprocessing)(images))
+    network = at_size(clone_with_rules(network, _keras_layer), size)
+    maps = network(_preprocessing(preprocessing)(images))
     pooled = tf.keras.layers.GlobalAveragePooling2D(name="pooling")(maps)
     logits = clone_with_rules(classifier.head, _keras_layer)(pooled)
     if temperature != 1:
