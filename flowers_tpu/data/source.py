@@ -82,6 +82,22 @@ def from_pixels(split: Split, decode: Decoder) -> Source:
     return Source(split, decode.side, _numbers(split), example, examples)
 
 
+def from_features(split: Split, features: np.ndarray) -> Source:
+    """Gives, in place of photos, what is known of them.
+
+    Args:
+        split: with labels.
+        features: `[examples, …]`, in file order.
+    """
+    with tf.device(_HOST):
+        table, labels = tf.constant(features), tf.constant(split.labels)
+
+    def example(number: tf.Tensor) -> Example:
+        return {"image": table[number], "label": labels[number]}
+
+    return Source(split, 0, _numbers(split), example)
+
+
 def bytes_of(cache: str, split: Split, decode: Decoder) -> int:
     """Returns the memory that a cache takes, but for a little around each record.
 

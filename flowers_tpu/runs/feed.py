@@ -2,11 +2,14 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from flowers_tpu.data import decode, order, pipeline, source
 from flowers_tpu.data.augment import apply, mixing
+from flowers_tpu.data.augment.draws import Draws
 from flowers_tpu.data.source import Source
 from flowers_tpu.data.splits import Split
 from flowers_tpu.runs.recipe import Recipe
@@ -116,17 +119,43 @@ class Feed:
                 image_size=recipe.spec.data.image_size,
                 augmentation=recipe.spec.augmentation,
             )
+        return self._train_batches(
+            train,
+            first_step,
+            num_steps,
+            augment_photo=self.augment_on_host,
+            mixes=recipe.spec.augmentation.mixes,
+        )
+
+    def feature_batches(self, features: np.ndarray, first_step: int, num_steps: int) -> Batches:
+        """Returns batches as `train_batches`, with features in place of photos.
+
+        Args:
+            features: `[examples, 2, channels]`, of the photos and of their mirror images.
+            first_step: where to begin.
+            num_steps: where to end.
+        """
+        mirrors = self.recipe.spec.augmentation.flip_left_right
+
+        def chosen(both: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+            mirrored = mirrors & (Draws(draws[tf.newaxis]).of("flip_left_right")[0] < 0.5)
+            return both[tf.cast(mirrored, tf.int32)]
+
+        known = source.from_features(self.splits["train"], features)
+        return self._train_batches(known, first_step, num_steps, augment_photo=chosen)
+
+    def _train_batches(self, train: Source, first_step: int, num_steps: int, **how: Any) -> Batches:
+        recipe = self.recipe
         dataset = functools.partial(
             pipeline.train_dataset,
             train,
             global_batch_size=recipe.resolved.photos_per_step,
             local_batch_size=recipe.photos_per_replica,
-            augment_photo=self.augment_on_host,
-            mixes=recipe.spec.augmentation.mixes,
             seed=recipe.spec.training.seed,
             shuffle_buffer=recipe.spec.data.shuffle_buffer,
             first_step=first_step,
             num_steps=num_steps,
+            **how,
         )
         return self._distribute(dataset)
 

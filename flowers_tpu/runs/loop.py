@@ -12,6 +12,7 @@ from flowers_tpu.monitor.pictures import Pictures
 from flowers_tpu.monitor.profile import Profile
 from flowers_tpu.monitor.watchers import Epoch, Watcher, Watchers
 from flowers_tpu.runs.boundary import EvaluationBoundary, TrainingBoundary
+from flowers_tpu.runs.features import training_features
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.runs.folder import HISTORY, TIMING
 from flowers_tpu.runs.goodput import Goodput
@@ -54,11 +55,20 @@ def fit(
             step = int(state.step.numpy())
             if plan.schedule.stage(epoch) != stage:
                 stage, pacer = plan.schedule.stage(epoch), Pacer(plan.training.steps_per_loop)
+                on_features = stage == "warmup" and plan.schedule.warmup_on == "features"
+                prepare = None if on_features else feed.prepare
                 train_steps = multistep.compile_train_steps(
-                    strategy, state, stage, plan.objective, feed.prepare
+                    strategy, state, stage, plan.objective, prepare
                 )
+                if plan.schedule.warmup_on == "features":
+                    iterator = None  # each stage has its own
             if iterator is None and step < (epoch + 1) * plan.steps_per_epoch:
-                iterator = iter(feed.train_batches(step, len(plan.rates)))
+                if on_features:
+                    features = training_features(feed, state.classifier, boundary.signals)
+                    end = plan.schedule.warmup_epochs * plan.steps_per_epoch
+                    iterator = iter(feed.feature_batches(features, step, end))
+                else:
+                    iterator = iter(feed.train_batches(step, len(plan.rates)))
             goodput.starts()
             for call in calls.train_epoch(train_steps, iterator, plan, state, boundary, pacer):
                 stop_or_skip(call, plan, feed, checkpoints, saved_step)

@@ -19,6 +19,13 @@ class ScheduleOptions(Options):
     warmup_epochs: int = knob(
         3, "Epochs of the head alone, the backbone frozen.", unit="epochs", least=0
     )
+    warmup_on: str = knob(
+        "photos",
+        "What the head is trained on in the warm-up: photos, augmented as ever; or features: those "
+        "of each photo and its mirror image, worked out once and kept in memory, which takes "
+        "seconds in place of minutes.",
+        choices=("photos", "features"),
+    )
     warmup_learning_rate: float = knob(
         0.0001, "Rate of the warm-up for a global batch of 16; scaled linearly with it.", least=0
     )
@@ -60,6 +67,8 @@ class ScheduleOptions(Options):
         """See `Options`."""
         if self.total_epochs < 1:
             yield "--warmup_epochs=0 and --epochs=0: nothing to train; use scripts/evaluate.py"
+        if self.warmup_on == "features" and not self.warmup_epochs:
+            yield "--warmup_on=features and --warmup_epochs=0: there is no warm-up"
 
     @property
     def total_epochs(self) -> int:

@@ -21,7 +21,7 @@ from flowers_tpu.training.options import TrainingOptions
 class Batch(TypedDict, total=False):
     """What a replica sees in a step."""
 
-    image: tf.Tensor  # [b, side, side, 3] uint8
+    image: tf.Tensor  # [b, side, side, 3] uint8; or [b, channels] float32, features in warm-up
     label: tf.Tensor  # [b] int32
     weight: tf.Tensor  # [b] float32: 1, or 0 for padding
     draws: tf.Tensor  # [b, NUM_DRAWS] float32, if the device augments or mixes
@@ -72,7 +72,9 @@ def warmup_gradients(
     The backbone runs as in inference and outside the tape, so nothing of it is kept for a backward
     pass. `trainable = False` would not stop its stochastic depth. See `finetune_gradients`.
     """
-    features = classifier.features(batch["image"], training=False)
+    features = batch["image"]
+    if features.shape.rank > 2:  # else they were worked out before
+        features = classifier.features(features, training=False)
     variables = classifier.head.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(variables)

@@ -60,7 +60,7 @@ class Run:
         monkeypatch.setattr(multistep, "compile_train_steps", self.compile_train_steps)
         monkeypatch.setattr(multistep, "compile_eval_steps", self.compile_eval_steps)
         monkeypatch.setattr(loop, "watchers", lambda *_: [Recorder(self.events)])
-        classifier = types.SimpleNamespace(model=None)
+        classifier = types.SimpleNamespace(model=None, evaluated=None)
         self.state = TrainState(classifier, None, None, step_counter(), Progress(metrics.empty(2)))
         options = self.spec.training
         rates = np.arange(self.spec.schedule.total_epochs * STEPS, dtype=np.float32)
