@@ -41,6 +41,11 @@ def tpu_check(given: Spec, options: TpuCheckOptions) -> None:
         RunError: a step does not run on one of the slices.
     """
     slices = parse_slices(options.topology)
+    if options.find_batch and given.training.accumulate_steps > 1:
+        raise RequestError(
+            "--find_batch and --accumulate_steps: the batch that fits is searched without parts; "
+            "leave one of them out"
+        )
     compiler.check_installed()
     check_backbone(given.model.backbone, image_size=given.data.image_size, alpha=given.model.alpha)
     output_dir = options.output_dir or _default_output_dir(given)

@@ -9,6 +9,7 @@ drop the same units of the same examples.
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -19,8 +20,20 @@ from flowers_tpu.models.cloning import Rule
 _scope = threading.local()
 
 
+class Part(NamedTuple):
+    """Which part of a replica's examples a call sees.
+
+    Attributes:
+        number: from 0; may be a tensor.
+        parts: how many there are, all equally large.
+    """
+
+    number: tf.Tensor | int = 0
+    parts: int = 1
+
+
 @contextlib.contextmanager
-def dropout_seed(seed: tf.Tensor) -> Iterator[None]:
+def dropout_seed(seed: tf.Tensor, part: Part | None = None) -> Iterator[None]:
     """Within it, every `StatelessDropout` called in this thread draws from `seed`.
 
     ```python
@@ -31,13 +44,15 @@ def dropout_seed(seed: tf.Tensor) -> Iterator[None]:
     Args:
         seed: int32 `[2]`, another for each step and the same on all replicas; symbolic in a
             `tf.function`.
+        part: of the replica's examples of the step, if it sees them one part after another; None:
+            all of them.
     """
-    outer = getattr(_scope, "seed", None)
-    _scope.seed = seed
+    outer = getattr(_scope, "seed", None), getattr(_scope, "part", Part())
+    _scope.seed, _scope.part = seed, part or Part()
     try:
         yield
     finally:
-        _scope.seed = outer
+        _scope.seed, _scope.part = outer
 
 
 @tf.keras.utils.register_keras_serializable(package="flowers_tpu")
@@ -45,7 +60,8 @@ class StatelessDropout(tf.keras.layers.Layer):
     """`tf.keras.layers.Dropout` whose mask depends on `dropout_seed` and `salt` alone.
 
     In training, replica r of n with a local batch of b takes rows [r·b, (r+1)·b) of the mask for
-    the global batch of n·b, so all replicas must hold equally many examples. Kept units are scaled
+    the global batch of n·b, so all replicas must hold equally many examples; a part of a replica's
+    batch takes its part of these rows. Kept units are scaled
     by 1 / (1 - rate).
 
     Args:
@@ -110,22 +126,22 @@ class StatelessDropout(tf.keras.layers.Layer):
             size if noise is None else noise
             for size, noise in zip(input_shape, noise_shape, strict=True)
         ]
-        rows = shape[0]
+        rows, part = shape[0], _scope.part
         shared = noise_shape[0] is not None
-        replicas = 1 if shared else replica.num_replicas_in_sync
+        places = 1 if shared else replica.num_replicas_in_sync * part.parts
         # Philox by name, for "auto" is another generator on a TPU than on a CPU; and integers, for
         # from the same bits XLA makes other floats than TensorFlow's own kernels do.
         drawn = tf.random.stateless_uniform(
-            [rows * replicas, *shape[1:]],
+            [rows * places, *shape[1:]],
             seed=tf.random.experimental.stateless_fold_in(seed, self.salt, alg="philox"),
             minval=None,
             maxval=None,
             dtype=tf.uint32,
             alg="philox",
         )
-        if replicas == 1:
+        if places == 1:
             return drawn
-        first = replica.replica_id_in_sync_group * rows
+        first = (replica.replica_id_in_sync_group * part.parts + part.number) * rows
         return tf.slice(drawn, [first] + [0] * (len(shape) - 1), shape)
 
     def get_config(self) -> dict:

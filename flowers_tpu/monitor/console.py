@@ -75,7 +75,8 @@ class Bars(Watcher):
 
     def on_validation(self, call: EvalCall) -> None:
         """Moves the bar of the validation on."""
-        self._bar.update(call.steps * self._plan.photos_per_step)
+        parts = self._plan.training.accumulate_steps
+        self._bar.update(call.steps * self._plan.photos_per_step // parts)
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Begins the next epoch."""
@@ -118,13 +119,16 @@ def print_plan(
     """Prints the numbers of a run before it begins."""
     counts = parameter_counts(classifier)
     total = counts.features_total + counts.head_total
+    parts = plan.training.accumulate_steps
+    in_parts = f" in {parts} parts" if parts > 1 else ""
     rows = [
         ("devices", f"{devices}, global batch {plan.photos_per_step}, {arithmetic}"),
         ("data", data),
         ("photos", ", ".join(f"{size:,} {name}" for name, size in photos.items())),
         (
             "batch",
-            f"{photos_per_replica} photos per replica, {plan.steps_per_epoch:,} steps per epoch",
+            f"{photos_per_replica} photos per replica{in_parts}, "
+            f"{plan.steps_per_epoch:,} steps per epoch",
         ),
         ("model", f"{model}, {total:,} parameters"),
     ]

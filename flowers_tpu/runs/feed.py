@@ -166,14 +166,14 @@ class Feed:
         dataset = functools.partial(
             pipeline.eval_dataset,
             split,
-            global_batch_size=self.recipe.resolved.photos_per_step,
-            local_batch_size=self.recipe.photos_per_replica,
+            global_batch_size=self.recipe.photos_at_once,
+            local_batch_size=self.recipe.photos_at_once // self.recipe.facts.replicas,
         )
         return self._distribute(dataset)
 
     def eval_steps(self, split: Split) -> int:
         """Returns the number of global batches that hold every example of a split once."""
-        return pipeline.eval_steps(split.size, self.recipe.resolved.photos_per_step)
+        return pipeline.eval_steps(split.size, self.recipe.photos_at_once)
 
     def ids_of_step(self, step: int) -> list[str]:
         """Returns the ids of the photos that a training step sees, without reading anything."""

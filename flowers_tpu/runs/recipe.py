@@ -72,6 +72,11 @@ class Recipe:
         """Photos of a step that one replica gets."""
         return self.resolved.photos_per_step // self.facts.replicas
 
+    @property
+    def photos_at_once(self) -> int:
+        """Photos that all replicas together look at in one go, in training and evaluation."""
+        return self.resolved.photos_per_step // self.spec.training.accumulate_steps
+
     def data_folder(self) -> str:
         """Returns the folder that holds the splits; see `data.folder_of`."""
         return data_lib.folder_of(self.spec.data)

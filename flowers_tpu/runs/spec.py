@@ -123,8 +123,9 @@ def resolve(spec: Spec, facts: Facts, begun: Resolved | None = None) -> Resolved
         RequestError: the replicas do not divide the global batch.
     """
     data, precision, place = spec.data, spec.devices.precision, spec.augmentation.augment_on
+    parts = spec.training.accumulate_steps
     resolved = begun or Resolved(
-        data.global_batch_size or data.batch_size_per_replica * facts.replicas,
+        data.global_batch_size or data.batch_size_per_replica * facts.replicas * parts,
         facts.arithmetic if precision == "auto" else precision,
         facts.augment_on if place == "auto" else place,
     )
@@ -132,6 +133,17 @@ def resolve(spec: Spec, facts: Facts, begun: Resolved | None = None) -> Resolved
         raise RequestError(
             f"--global_batch_size={resolved.photos_per_step}: is not divisible by "
             f"{facts.replicas} replicas; use a multiple of them, or another number of replicas"
+        )
+    if (part := resolved.photos_per_step // facts.replicas) % parts:
+        raise RequestError(
+            f"--accumulate_steps={parts} does not divide the {part} photos of a step that each of "
+            f"{facts.replicas} replicas gets; use a --global_batch_size that is a multiple of "
+            f"{parts * facts.replicas}"
+        )
+    if parts > 1 and spec.model.batch_norm == "synchronized":
+        raise RequestError(
+            f"--accumulate_steps={parts} and --batch_norm=synchronized: replicas cannot exchange "
+            "statistics within a loop; use --batch_norm=per_replica or frozen"
         )
     if spec.augmentation.mixes and (part := resolved.photos_per_step // facts.replicas) % 2:
         raise RequestError(

@@ -86,6 +86,8 @@ class Steps:
 
     def lower(self, step: Step, batch_size: int) -> Lowered:
         """Returns a step for so many photos on a replica; raises StepError."""
+        if not step.training:
+            batch_size = max(1, batch_size // self.recipe.spec.training.accumulate_steps)
         key = step.name, batch_size
         if key not in self._lowered:
             spec = batch_spec(

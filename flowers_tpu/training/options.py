@@ -112,6 +112,13 @@ class TrainingOptions(Options):
         choices=("stop", "skip"),
         free=True,
     )
+    accumulate_steps: int = knob(
+        1,
+        "Parts in which a replica goes through its photos of a step, if all at once do not fit: "
+        "--batch_size_per_replica is the photos of a part. Gradients are summed and the weights "
+        "updated once, as with the whole.",
+        least=1,
+    )
     ema_decay: float = knob(
         0.0,
         "Decay of an exponential average of the weights, per update; validation, best weights and "

@@ -5,14 +5,14 @@ are not finite: an update under a condition does not compile within one replica.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypedDict
 
 import numpy as np
 import tensorflow as tf
 
 from flowers_tpu.models.classifier import Classifier, batch_norm_statistics
-from flowers_tpu.models.dropout import dropout_seed
+from flowers_tpu.models.dropout import Part, dropout_seed
 from flowers_tpu.training import losses, metrics
 from flowers_tpu.training.optimizers import Optimizer
 from flowers_tpu.training.options import TrainingOptions
@@ -41,6 +41,20 @@ class StepResult(NamedTuple):
     outcomes: tf.Tensor
     gradient_norm: tf.Tensor
     finite: tf.Tensor
+
+
+class PartResult(NamedTuple):
+    """What one replica finds of some of its examples.
+
+    Attributes:
+        gradients: of their share of the global loss.
+        loss: the sum of their losses.
+        outcomes: `[b, metrics.COLUMNS]` float32.
+    """
+
+    gradients: list[tf.Tensor]
+    loss: tf.Tensor
+    outcomes: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,16 +86,20 @@ def warmup_gradients(
     The backbone runs as in inference and outside the tape, so nothing of it is kept for a backward
     pass. `trainable = False` would not stop its stochastic depth. See `finetune_gradients`.
     """
-    features = batch["image"]
-    if features.shape.rank > 2:  # else they were worked out before
-        features = classifier.features(features, training=False)
     variables = classifier.head.trainable_variables
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(variables)
-        with dropout_seed(seed):
-            logits = classifier.head(features, training=True)
-        share, loss, outcomes = _loss_and_outcomes(logits, batch, variables, objective)
-    return _summed(tape.gradient(share, variables), loss, outcomes, objective)
+
+    def gradients_of(batch: Batch, part: Part) -> PartResult:
+        features = batch["image"]
+        if features.shape.rank > 2:  # else they were worked out before
+            features = classifier.features(features, training=False)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            with dropout_seed(seed, part):
+                logits = classifier.head(features, training=True)
+            share, loss, outcomes = _loss_and_outcomes(logits, batch, variables, objective)
+        return PartResult(tape.gradient(share, variables), loss, outcomes)
+
+    return _summed(_over_parts(gradients_of, batch, objective), objective)
 
 
 def finetune_gradients(
@@ -101,12 +119,16 @@ def finetune_gradients(
     variables = trained_in_finetuning(classifier)
     statistics = batch_norm_statistics(classifier.model)
     before = [tf.identity(v) for v in statistics.all] if objective.skips_bad_steps else None
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(variables)
-        with dropout_seed(seed):
-            logits = classifier.model(batch["image"], training=True)
-        share, loss, outcomes = _loss_and_outcomes(logits, batch, variables, objective)
-    gradients, result = _summed(tape.gradient(share, variables), loss, outcomes, objective)
+
+    def gradients_of(batch: Batch, part: Part) -> PartResult:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            with dropout_seed(seed, part):
+                logits = classifier.model(batch["image"], training=True)
+            share, loss, outcomes = _loss_and_outcomes(logits, batch, variables, objective)
+        return PartResult(tape.gradient(share, variables), loss, outcomes)
+
+    gradients, result = _summed(_over_parts(gradients_of, batch, objective), objective)
     _average_over_replicas(statistics.per_replica)
     if before:
         for variable, old in zip(statistics.all, before, strict=True):
@@ -158,7 +180,8 @@ def _loss_and_outcomes(
     share = loss / objective.photos_per_update
     if options.l2:
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        share += losses.l2_penalty(variables, options.l2) / replicas
+        parts = replicas * options.accumulate_steps
+        share += losses.l2_penalty(variables, options.l2) / parts
     return share, loss, metrics.outcomes(logits, batch["label"], batch["weight"], each)
 
 
@@ -169,12 +192,49 @@ def _losses(logits: tf.Tensor, labels: tf.Tensor, objective: Objective) -> tf.Te
     return each
 
 
-def _summed(
-    gradients: Sequence[tf.Tensor], loss: tf.Tensor, outcomes: tf.Tensor, objective: Objective
-) -> tuple[list[tf.Tensor], StepResult]:
+def _over_parts(
+    gradients_of: Callable[[Batch, Part], PartResult], batch: Batch, objective: Objective
+) -> PartResult:
+    """Sums gradients and losses over the parts of a replica's batch, one part after another.
+
+    It is a loop in the graph, so that each part's activations are gone before the next begins, and
+    the program does not grow with the number of parts.
+    """
+    parts = objective.options.accumulate_steps
+    if parts == 1:
+        return gradients_of(batch, Part())
+    rows = batch["label"].shape[0] // parts
+
+    def one(number: tf.Tensor) -> PartResult:
+        part = {
+            name: tf.ensure_shape(values[number * rows : (number + 1) * rows],
+                                  [rows, *values.shape[1:]])
+            for name, values in batch.items()
+        }  # fmt: skip
+        return gradients_of(part, Part(number, parts))
+
+    def add(number: tf.Tensor, sums: PartResult, outcomes: tf.TensorArray) -> tuple:
+        found = one(number)
+        gradients = [a + b for a, b in zip(sums.gradients, found.gradients, strict=True)]
+        outcomes = outcomes.write(number, found.outcomes)
+        return number + 1, PartResult(gradients, sums.loss + found.loss, sums.outcomes), outcomes
+
+    first = one(tf.constant(0))
+    outcomes = tf.TensorArray(tf.float32, parts, element_shape=first.outcomes.shape)
+    _, sums, outcomes = tf.while_loop(
+        lambda number, *_: number < parts,
+        add,
+        (tf.constant(1), first, outcomes.write(0, first.outcomes)),
+        parallel_iterations=1,
+        maximum_iterations=parts - 1,
+    )
+    return sums._replace(outcomes=tf.reshape(outcomes.stack(), [rows * parts, -1]))
+
+
+def _summed(found: PartResult, objective: Objective) -> tuple[list[tf.Tensor], StepResult]:
     """Sums gradients and loss over the replicas; clips; finds out whether all is finite."""
     gradients, loss = tf.distribute.get_replica_context().all_reduce(
-        tf.distribute.ReduceOp.SUM, (list(gradients), loss)
+        tf.distribute.ReduceOp.SUM, (list(found.gradients), found.loss)
     )
     # As `tf.linalg.global_norm`, in fewer operations: with small networks each of them counts.
     squares = 2 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
@@ -183,7 +243,7 @@ def _summed(
         gradients, _ = tf.clip_by_global_norm(gradients, most, use_norm=norm)
     # They are finite only if every gradient is, and the loss may be infinite where they are not.
     finite = tf.math.is_finite(squares + loss)
-    return gradients, StepResult(outcomes, norm, finite)
+    return gradients, StepResult(found.outcomes, norm, finite)
 
 
 def _average_over_replicas(statistics: Sequence[tf.Variable]) -> None:

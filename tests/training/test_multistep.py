@@ -211,6 +211,16 @@ def test_the_loop_looks_at_its_counter_alone(make_strategy, replicas, make_class
     assert branches(body, functions) == []
 
 
+def test_a_loop_over_parts_brings_no_condition(make_strategy):
+    strategy = make_strategy(2)
+    function = multistep.compile_train_steps(
+        strategy, make_state(strategy), "finetune", objective_of(accumulate_steps=2)
+    )
+    cond, body, functions = loop_of(function, batches(strategy, [0]), tf.constant(1))
+    assert set(read_by_condition(cond, body)) == {tf.int32}
+    assert branches(body, functions) == []
+
+
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_only_to_skip_bad_steps_there_is_a_condition(make_strategy, replicas):
     strategy = make_strategy(replicas)

@@ -371,3 +371,66 @@ def test_eval_and_predict_step(make_strategy, replicas):
 def test_l2_leaves_biases_out():
     kernel, bias = tf.Variable([[1.0, 2.0]]), tf.Variable([100.0])
     assert float(losses.l2_penalty([kernel, bias], 0.1)) == pytest.approx(0.5)
+
+
+# Accumulation
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("stage", [steps.warmup_gradients, steps.finetune_gradients])
+def test_parts_come_to_what_the_whole_comes_to(make_strategy, replicas, stage):
+    """Gradients, loss, norm and outcomes; with dropout, smoothing, L2, clipping, mixed labels."""
+    strategy = make_strategy(replicas)
+    data = batch(8, CLASSES, side=32, weights=[1, 1, 1, 0, 1, 1, 1, 1])
+    data |= {"other": data["label"][::-1].copy(), "share": np.linspace(0.5, 1, 8, dtype=np.float32)}
+    with strategy.scope():
+        classifier = small_classifier(CLASSES, dropout=0.5, backbone="tiny")
+
+    def found(parts):
+        objective = objective_of(
+            8, accumulate_steps=parts, label_smoothing=0.1, l2=0.1, clip_norm=1
+        )
+        return run(
+            strategy, lambda b: stage(classifier, b, SEED, objective), distributed(strategy, data)
+        )
+
+    whole, parts = found(1), found(4 // replicas)
+    for a, b in zip(whole[0], parts[0], strict=True):
+        np.testing.assert_allclose(a[0], b[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(whole[1].gradient_norm[0], parts[1].gradient_norm[0], rtol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate(whole[1].outcomes), np.concatenate(parts[1].outcomes), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.core
+def test_each_part_is_normalized_by_itself_and_moves_the_statistics_once():
+    classifier = small_classifier(CLASSES)
+    statistics = batch_norm_statistics(classifier.model).all
+    begin = [variable.numpy() for variable in statistics]
+    data = batch(8, CLASSES, side=32)
+    strategy = tf.distribute.get_strategy()
+
+    def moved(parts):
+        objective = objective_of(8, accumulate_steps=len(parts))
+        for part in parts if len(parts) > 1 else []:
+            run(
+                strategy,
+                lambda b: steps.finetune_gradients(classifier, b, SEED, objective_of(8)),
+                {name: tf.constant(values[part]) for name, values in data.items()},
+            )
+        one_by_one = [variable.numpy() for variable in statistics]
+        for variable, value in zip(statistics, begin, strict=True):
+            variable.assign(value)
+        run(
+            strategy,
+            lambda b: steps.finetune_gradients(classifier, b, SEED, objective),
+            {name: tf.constant(values) for name, values in data.items()},
+        )
+        return one_by_one, [variable.numpy() for variable in statistics]
+
+    expected, found = moved([slice(0, 4), slice(4, 8)])
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert any(not np.allclose(a, b) for a, b in zip(begin, found, strict=True))
