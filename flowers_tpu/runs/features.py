@@ -1,11 +1,16 @@
 """What a frozen backbone sees of the training photos, for a warm-up that need not look at them."""
 
+import dataclasses
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from flowers_tpu.data import decode, source
+from flowers_tpu.data.splits import Split
 from flowers_tpu.evaluation import predictions
 from flowers_tpu.models.classifier import Classifier
+from flowers_tpu.models.cloning import at_size
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.system import memory, terminal
 from flowers_tpu.system.errors import RequestError
@@ -13,46 +18,60 @@ from flowers_tpu.system.signals import Signals
 from flowers_tpu.training import multistep
 
 
-def training_features(feed: Feed, classifier: Classifier, signals: Signals) -> np.ndarray:
-    """Returns the pooled features of the unaugmented training photos, and of their mirror images.
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """What a warm-up on features looks at, float32, in file order.
+
+    Attributes:
+        train: of the unaugmented training photos and of their mirror images,
+            `[examples, 2, channels]`.
+        val: of the validation photos, `[examples, channels]`.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+
+
+def work_out(feed: Feed, classifier: Classifier, signals: Signals) -> Features:
+    """Returns the features of photos by the weights that the warm-up leaves alone.
 
     Args:
         feed: of the run.
-        classifier: with the weights that the warm-up leaves alone.
+        classifier: with these weights.
         signals: may end it.
-
-    Returns:
-        `[examples, 2, channels]` float32, in file order.
 
     Raises:
         RequestError: several hosts read the photos, or the features do not fit into memory.
         StoppedError: a signal came.
     """
-    recipe, split = feed.recipe, feed.splits["train"]
-    if recipe.facts.hosts > 1:
+    data, hosts, splits = feed.recipe.spec.data, feed.recipe.facts.hosts, feed.splits
+    if hosts > 1:
         raise RequestError(
-            "--warmup_on=features: keeps them in the memory of one host, but "
-            f"{recipe.facts.hosts} hosts read the photos; use --warmup_on=photos"
+            f"--warmup_on=features: keeps them in the memory of one host, but {hosts} hosts read "
+            "the photos; use --warmup_on=photos"
         )
-    channels = classifier.features.output_shape[-1]
-    needed = split.size * 2 * channels * np.float32().nbytes
+    count = 2 * splits["train"].size + splits["val"].size
+    needed = count * classifier.features.output_shape[-1] * np.float32().nbytes
     memory.check(needed, "--warmup_on=features", "use --warmup_on=photos")
-    found = np.empty((split.size, 2, channels), np.float32)
-    decoder = decode.for_evaluation(split.photo_size, recipe.spec.data.image_size)
-    photos = source.from_files(split, decoder)
-    for mirrored in (False, True):
-        step = multistep.compile_predict_step(
-            recipe.strategy, _Mirrored(classifier.features) if mirrored else classifier.features
-        )
-        batches, done = iter(feed.eval_batches(photos)), 0
-        title = "features of mirror images" if mirrored else "features"
+    network = classifier.features
+
+    def of(split: Split, model: Callable, size: int, title: str) -> np.ndarray:
+        photos = source.from_files(split, decode.for_evaluation(split.photo_size, size))
+        step, rows = multistep.compile_predict_step(feed.recipe.strategy, model), []
         with terminal.bar(split.size, title) as bar:
-            for rows in predictions.predict(step, batches, split.size):
-                found[done : done + len(rows), int(mirrored)] = rows
-                done += len(rows)
-                bar.update(len(rows))
+            for some in predictions.predict(step, iter(feed.eval_batches(photos)), split.size):
+                rows.append(some)
+                bar.update(len(some))
                 signals.check()
-    return found
+        return np.concatenate(rows)
+
+    train = [
+        of(splits["train"], network, data.image_size, "features of train"),
+        of(splits["train"], _Mirrored(network), data.image_size, "features of mirror images"),
+    ]
+    at_evaluation = at_size(network, data.evaluation_size)
+    val = of(splits["val"], at_evaluation, data.evaluation_size, "features of val")
+    return Features(np.stack(train, axis=1), val)
 
 
 class _Mirrored:

@@ -2,23 +2,26 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pandas as pd
 from absl import logging
 
+from flowers_tpu.data import source
 from flowers_tpu.monitor import console, tensorboard
 from flowers_tpu.monitor.pictures import Pictures
 from flowers_tpu.monitor.profile import Profile
 from flowers_tpu.monitor.watchers import Epoch, Watcher, Watchers
+from flowers_tpu.runs import features
 from flowers_tpu.runs.boundary import EvaluationBoundary, TrainingBoundary
-from flowers_tpu.runs.features import training_features
-from flowers_tpu.runs.feed import Feed
+from flowers_tpu.runs.feed import Batches, Feed
 from flowers_tpu.runs.folder import HISTORY, TIMING
 from flowers_tpu.runs.goodput import Goodput
 from flowers_tpu.runs.results import Trained
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system.errors import RunError, StoppedError
+from flowers_tpu.system.signals import Signals
 from flowers_tpu.training import calls, metrics, multistep
 from flowers_tpu.training.checkpoints import Checkpoints
 from flowers_tpu.training.history import Row, make_row
@@ -46,31 +49,19 @@ def fit(
             loss; what is saved is sound.
     """
     feed, folder, history = trained.feed, trained.folder, state.progress.history
-    val, strategy = trained.data.splits["val"], feed.recipe.strategy
-    eval_steps = multistep.compile_eval_steps(strategy, state.classifier.evaluated)
-    stage, iterator, val_batches, saved_step = None, None, None, int(state.step.numpy())
+    val, stage, saved_step = trained.data.splits["val"], None, int(state.step.numpy())
     with Watchers(watchers(trained, plan, state)) as watching:
         while not plan.finished(history):
             epoch, begin = len(history), time.monotonic()
             step = int(state.step.numpy())
             if plan.schedule.stage(epoch) != stage:
                 stage, pacer = plan.schedule.stage(epoch), Pacer(plan.training.steps_per_loop)
-                on_features = stage == "warmup" and plan.schedule.warmup_on == "features"
-                prepare = None if on_features else feed.prepare
-                train_steps = multistep.compile_train_steps(
-                    strategy, state, stage, plan.objective, prepare
-                )
-                if plan.schedule.warmup_on == "features":
-                    iterator = None  # each stage has its own
+                work = work_of(stage, feed, plan, state, boundary.signals)
+                iterator = val_batches = None
             if iterator is None and step < (epoch + 1) * plan.steps_per_epoch:
-                if on_features:
-                    features = training_features(feed, state.classifier, boundary.signals)
-                    end = plan.schedule.warmup_epochs * plan.steps_per_epoch
-                    iterator = iter(feed.feature_batches(features, step, end))
-                else:
-                    iterator = iter(feed.train_batches(step, len(plan.rates)))
+                iterator = iter(work.train_batches(step))
             goodput.starts()
-            for call in calls.train_epoch(train_steps, iterator, plan, state, boundary, pacer):
+            for call in calls.train_epoch(work.train_steps, iterator, plan, state, boundary, pacer):
                 stop_or_skip(call, plan, feed, checkpoints, saved_step)
                 goodput.add(call)
                 if call.decision.save:
@@ -86,10 +77,10 @@ def fit(
                     return
 
             trained_at = time.monotonic()
-            val_batches = val_batches or feed.eval_batches(feed.val_source)
+            val_batches = val_batches or work.val_batches()
             with goodput.spent_on("validation"), state.averaged():
                 for evaluated in calls.evaluate(
-                    *(eval_steps, iter(val_batches), feed.eval_steps(val), plan.num_classes),
+                    *(work.eval_steps, iter(val_batches), feed.eval_steps(val), plan.num_classes),
                     EvaluationBoundary(boundary.signals),
                 ):
                     if evaluated.decision.stop:
@@ -137,6 +128,44 @@ def fit(
                 watching.on_epoch(epoch_ended)
     # A run that was killed between its last checkpoint and this table is finished all the same.
     folder.write_table(HISTORY, pd.DataFrame(history))
+
+
+class Work(NamedTuple):
+    """What a stage of training does, and on what.
+
+    Attributes:
+        train_steps: see `multistep.compile_train_steps`.
+        eval_steps: see `multistep.compile_eval_steps`.
+        train_batches: gives the batches of a step of the run and those after it, of this stage.
+        val_batches: gives those of a validation.
+    """
+
+    train_steps: Callable
+    eval_steps: Callable
+    train_batches: Callable[[int], Batches]
+    val_batches: Callable[[], Batches]
+
+
+def work_of(stage: str, feed: Feed, plan: Plan, state: TrainState, signals: Signals) -> Work:
+    """Prepares a stage, `warmup` or `finetune`; see `features.work_out` for what it may raise."""
+    strategy, classifier = feed.recipe.strategy, state.classifier
+    epochs = plan.schedule.warmup_epochs if stage == "warmup" else plan.schedule.total_epochs
+    end = epochs * plan.steps_per_epoch
+    if stage == "warmup" and plan.schedule.warmup_on == "features":
+        known = features.work_out(feed, classifier, signals)
+        val = source.from_features(feed.splits["val"], known.val)
+        return Work(
+            multistep.compile_train_steps(strategy, state, stage, plan.objective),
+            multistep.compile_eval_steps(strategy, classifier.head),
+            lambda step: feed.feature_batches(known.train, step, end),
+            lambda: feed.eval_batches(val),
+        )
+    return Work(
+        multistep.compile_train_steps(strategy, state, stage, plan.objective, feed.prepare),
+        multistep.compile_eval_steps(strategy, classifier.evaluated),
+        lambda step: feed.train_batches(step, end),
+        lambda: feed.eval_batches(feed.val_source),
+    )
 
 
 def stop_or_skip(

@@ -52,15 +52,16 @@ def test_the_warm_up_is_the_one_on_photos_without_augmentation(data, tmp_path):
     for name, value in first.items():
         if np.asarray(value).dtype == np.float32:
             np.testing.assert_allclose(value, second[name], rtol=1e-4, atol=1e-6, err_msg=name)
-    losses = [pd.read_csv(tmp_path / n / "history.csv")["loss"] for n in ("photos", "features")]
-    np.testing.assert_allclose(*losses, rtol=1e-5)
+    histories = [pd.read_csv(tmp_path / n / "history.csv") for n in ("photos", "features")]
+    for column in ("loss", "val_loss", "val_macro_f1"):
+        np.testing.assert_allclose(*(history[column] for history in histories), rtol=1e-5)
 
 
 def test_stopped_in_either_stage(data, tmp_path, monkeypatch):
     train.train(make_spec(data, tmp_path / "whole"))
     spec = make_spec(data, tmp_path / "stopped")
-    # Signals are asked for at each of 14 batches of features first.
-    for poll in (14 + 2, 14 + 4):
+    # Signals are asked for at each of 10 batches of features first.
+    for poll in (10 + 2, 10 + 4):
         train_until(monkeypatch, spec, poll)
     train.train(spec)
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
@@ -91,21 +92,23 @@ def test_features_are_those_of_photos_and_mirror_images(data):
     recipe = recipe_of(data)
     feed = Feed(recipe, recipe.load_data().splits)
     classifier = recipe.classifier(3)
-    found = features.training_features(feed, classifier, StopAt())
+    found = features.work_out(feed, classifier, StopAt())
     photos = np.concatenate([b["image"] for b in feed.eval_batches(feed.splits["train"])])[:26]
     for column, images in enumerate((photos, photos[:, :, ::-1])):
         expected = classifier.features(images).numpy()
-        np.testing.assert_allclose(found[:, column], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found.train[:, column], expected, rtol=1e-5, atol=1e-6)
+    photos = np.concatenate([b["image"] for b in feed.eval_batches(feed.splits["val"])])[:9]
+    np.testing.assert_allclose(found.val, classifier.features(photos), rtol=1e-5, atol=1e-6)
 
 
 def test_what_cannot_be_kept_is_refused(data, monkeypatch):
     recipe = recipe_of(data, hosts=2)
     feed = Feed(recipe, recipe.load_data().splits)
     with pytest.raises(RequestError, match=r"--warmup_on=features: .* but 2 hosts"):
-        features.training_features(feed, recipe.classifier(3), StopAt())
+        features.work_out(feed, recipe.classifier(3), StopAt())
     recipe = recipe_of(data)
     monkeypatch.setattr(memory, "available", lambda: 100)
     with pytest.raises(RequestError, match=r"--warmup_on=features needs .*--warmup_on=photos"):
-        features.training_features(Feed(recipe, feed.splits), recipe.classifier(3), StopAt())
+        features.work_out(Feed(recipe, feed.splits), recipe.classifier(3), StopAt())
     with pytest.raises(RequestError, match="--warmup_on=features and --warmup_epochs=0"):
         Spec.of(warmup_on="features", warmup_epochs=0)
