@@ -26,6 +26,7 @@ from flowers_tpu.options import Options
 from flowers_tpu.reports.options import CompareOptions, ExploreOptions, SweepOptions
 from flowers_tpu.runs.options import (
     ClassifyOptions,
+    EnsembleOptions,
     EvaluateOptions,
     ExportOptions,
     ResultsOptions,
@@ -71,6 +72,9 @@ COMMANDS = {
     "explore": Command(ExploreOptions),
     "compare": Command(
         CompareOptions, takes_spec=False, arguments="the folders of two or more runs"
+    ),
+    "ensemble": Command(
+        EnsembleOptions, takes_spec=False, arguments="the folders of two or more runs"
     ),
     "sweep": Command(SweepOptions, takes_spec=False, arguments="the file that lists the recipes"),
     "check_data": Command(),

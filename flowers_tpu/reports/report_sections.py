@@ -44,6 +44,34 @@ def scores(values: Mapping[str, Mapping[str, float]]) -> Section:
     return Section("Scores", tables=(Table("Scores of the best weights", frame),))
 
 
+def members(about: Mapping) -> Section:
+    """Returns the section of the runs of an ensemble.
+
+    Args:
+        about: `ensemble.json`.
+    """
+    frame = pd.DataFrame(about["runs"])
+    frame.columns = [name.replace("_", " ").replace("f1", "F1") for name in frame.columns]
+    text = "The probabilities of the runs are averaged with these weights."
+    if about["folds"]:
+        text += (
+            f" They are {about['folds']} folds of one data set: each photo is scored by the runs "
+            "that were not trained on it, and test photos are predicted by all. What is called "
+            "validation here are the validation photos of all folds."
+        )
+        return Section("Members", text, (Table("Runs", frame),))
+    if about["weights"] == "search":
+        text += (
+            " They are fitted to the lowest loss on the validation photos. The scores of "
+            "validation are cross-validated: each photo by weights that were fitted without it."
+        )
+    text += (
+        f" Macro F1 of validation over the best run: {about['gain_over_best']:+.4f} "
+        f"(95 % interval {about['gain_low']:+.4f} to {about['gain_high']:+.4f})."
+    )
+    return Section("Members", text, (Table("Runs", frame),))
+
+
 def training(history: pd.DataFrame) -> Section:
     """Returns the section of the curves."""
     best = curves.best_epoch(history)
@@ -275,7 +303,8 @@ def chosen(
     }
     examples = _examples(confusion.most_confused(matrices["val"]), tables)
     for train, val in examples.values():
-        numbers["train"].update(n for n in train if n is not None)
+        if known := [n for n in train if n is not None]:
+            numbers["train"].update(known)
         numbers["val"].update(val)
     return {split: sorted(found) for split, found in numbers.items()}
 
@@ -296,7 +325,7 @@ def _examples(
     pairs: pd.DataFrame, tables: Mapping[str, pd.DataFrame]
 ) -> dict[tuple[str, str], tuple[list[int | None], list[int]]]:
     """By pair of classes: a training photo of each, or None, and the mistaken validation photos."""
-    typical = confusion.typical(tables["train"])
+    typical = confusion.typical(tables["train"]) if "train" in tables else {}
     return {
         (true, predicted): (
             [typical.get(true), typical.get(predicted)],

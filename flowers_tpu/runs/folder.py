@@ -32,6 +32,11 @@ def predictions_file(split: str) -> str:
     return f"predictions_{split}.csv"
 
 
+def outputs_file(split: str) -> str:
+    """Returns the name of the file of what the model gives for a split; see `Outputs`."""
+    return f"outputs_{split}.npz"
+
+
 def runs_near(path: str) -> str:
     """Returns the runs one level above or below a folder that is none, in words; '' for none."""
     if not files.is_dir(path):

@@ -162,6 +162,30 @@ class ExportOptions(ResultsOptions):
 
 
 @dataclasses.dataclass(frozen=True)
+class EnsembleOptions(Options):
+    """How runs are averaged, and where that goes."""
+
+    topic: ClassVar[str] = "Ensemble"
+
+    weights: str = knob(
+        "equal",
+        "equal: every run counts the same; search: weights are fitted on the validation photos, "
+        "whose scores are then cross-validated.",
+        choices=("equal", "search"),
+    )
+    output_dir: str = knob(
+        "runs/ensemble",
+        "Folder for the results. An earlier ensemble there is replaced, anything else is refused.",
+    )
+    report: bool = knob(True, "Draw plots/ and report.html; --noreport: earlier ones are removed.")
+    report_images: str = knob(
+        "embedded",
+        "Images of report.html: embedded, so that it is one file, or the files in plots/.",
+        choices=("embedded", "files"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class ClassifyOptions(CheckpointOptions):
     """How names of photos are told."""
 

@@ -3,8 +3,9 @@
 Everything comes from the files of the run and the photos of its data set; no model is needed.
 """
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,9 @@ from flowers_tpu.data import records
 from flowers_tpu.data.splits import Split
 from flowers_tpu.reports import curves, photos, report_sections
 from flowers_tpu.reports.report import Page, embedded, render
+from flowers_tpu.runs import data as data_lib
 from flowers_tpu.runs import goodput
+from flowers_tpu.runs.ensemble import Ensemble
 from flowers_tpu.runs.folder import (
     ENVIRONMENT,
     HISTORY,
@@ -23,6 +26,7 @@ from flowers_tpu.runs.folder import (
     predictions_file,
 )
 from flowers_tpu.runs.opening import EVALUATION_FLAGS, class_names
+from flowers_tpu.runs.options import EnsembleOptions
 from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.runs.spec import FIELDS, Spec
 from flowers_tpu.system import files, terminal
@@ -57,15 +61,45 @@ def report(
     _remove_report(output)  # it tells of scores before these
     if not recipe.spec.run.report:
         return
-    try:
+    with _warning_of_trouble(folder.path):
         write_report(recipe, folder, output, _read_lacking(folder, recipe, splits), signals)
+
+
+def report_ensemble(
+    run: str, output: RunFolder, made: Ensemble, options: EnsembleOptions, signals: Signals
+) -> None:
+    """Replaces the report of an ensemble; see `report`.
+
+    Args:
+        run: path of the member whose data its photos are shown of.
+        output: where its results are, and the report goes.
+        made: the ensemble.
+        options: whether there is a report, and where its images are.
+        signals: looked at between pictures.
+
+    Raises:
+        StoppedError: a signal came; the same command draws it.
+    """
+    _remove_report(output)
+    if not options.report:
+        return
+    with _warning_of_trouble(output.path):
+        page = make_ensemble_page(RunFolder(run), output, made)
+        _write_page(page, output, options.report_images, signals)
+
+
+@contextlib.contextmanager
+def _warning_of_trouble(path: str) -> Iterator[None]:
+    """Turns what goes wrong with drawing into a warning, as the results are written by now."""
+    try:
+        yield
     except StoppedError:
         raise
     except Exception as error:
         logging.warning(
             "the report of %s could not be drawn (%s: %s); all results are written, and the same "
             "command tries again",
-            *(folder.path, type(error).__name__, first_line(error)),
+            *(path, type(error).__name__, first_line(error)),
         )
         logging.debug("where it went wrong", exc_info=True)
 
@@ -87,14 +121,18 @@ def write_report(
         signals: looked at between pictures.
     """
     page = make_page(recipe, folder, output, splits)
+    _write_page(page, output, recipe.spec.run.report_images, signals)
+
+
+def _write_page(page: Page, output: RunFolder, images: str, signals: Signals) -> None:
+    """Draws the pictures of a page, then writes it."""
     files.make_dirs(output.file(_PLOTS))
     with terminal.bar(len(page.pictures), "drawing", "pictures") as bar:
         for picture in page.pictures:
             files.write_atomically(output.file(_PLOTS, f"{picture.name}.png"), picture.png)
             bar.update()
             signals.check()
-    is_one_file = recipe.spec.run.report_images == "embedded"
-    address = embedded if is_one_file else lambda p: f"{_PLOTS}/{p.name}.png"
+    address = embedded if images == "embedded" else lambda p: f"{_PLOTS}/{p.name}.png"
     files.write_atomically(output.file(REPORT), render(page, address))
     terminal.say(
         f"report: {output.file(REPORT)} ({len(page.pictures)} pictures, also in {_PLOTS}/)"
@@ -144,6 +182,66 @@ def make_page(
             report_sections.calibrations(known),
         ),
     )
+
+
+def make_ensemble_page(run: RunFolder, output: RunFolder, made: Ensemble) -> Page:
+    """Reads a scored ensemble, and the photos to be shown, and puts its report together.
+
+    Args:
+        run: the member whose data set has the photos; those of folds are not shown.
+        output: where the results are.
+        made: the ensemble.
+    """
+    about, scores = made.about, output.read_json(SCORES)
+    labeled = [name for name in ("val", "train") if name in made.outputs]
+    matrices = {split: _read_matrix(output, split) for split in labeled}
+    tables = {
+        split: _numbered(_read_predictions_table(output, split), made.outputs[split].ids)
+        for split in (*labeled, "test")
+    }
+    splits = {} if about["folds"] else _splits_shown(run, made)
+    shown = {split: table for split, table in tables.items() if split in splits}
+    seed = run.read_specs()[0].training.seed
+    pictured = ()
+    if "val" in shown:
+        album = {
+            split: dict(zip(numbers, photos.read_photos(splits[split], numbers), strict=True))
+            for split, numbers in report_sections.chosen(matrices, shown, seed).items()
+        }
+        pictured = (
+            report_sections.confused_pairs(matrices, shown, album),
+            report_sections.prediction_sheets(shown, album, seed),
+        )
+    runs = len(about["runs"])
+    what = f"{about['folds']} folds" if about["folds"] else f"weights: {about['weights']}"
+    return Page(
+        title=run_name(output.path),
+        summary=f"{runs} runs averaged, {what}; {len(matrices['val'])} classes.",
+        figures=_figures(scores),
+        sections=(
+            report_sections.scores({split: scores[split] for split in labeled}),
+            report_sections.members(about),
+            report_sections.classes({split: _read_classes(output, split) for split in labeled}),
+            report_sections.confusions(matrices),
+            *pictured,
+            report_sections.calibrations({split: tables[split] for split in labeled}),
+        ),
+    )
+
+
+def _splits_shown(run: RunFolder, made: Ensemble) -> dict[str, Split]:
+    """The splits of a run's data that are still the photos of an ensemble, in the same order."""
+    spec, _ = run.read_specs()
+    found = {}
+    for name, outputs in made.outputs.items():
+        try:
+            split = data_lib.load(spec.data, (name,), outputs.class_names).splits[name]
+        except RequestError as error:
+            terminal.note(f"The report shows no photos of {name}: {error}")
+            continue
+        if np.array_equal(split.fingerprints, outputs.fingerprints):
+            found[name] = split
+    return found
 
 
 def _time_spent(folder: RunFolder) -> list[report_sections.Section]:
@@ -201,14 +299,16 @@ def _summary(spec: Spec, trained: Spec, history: pd.DataFrame, num_classes: int)
 
 
 def _figures(scores: Mapping[str, Mapping[str, float]]) -> tuple[tuple[str, str], ...]:
-    val, train = scores["val"], scores["train"]
-    return (
+    val = scores["val"]
+    figures = (
         ("validation macro F1", f"{val['macro_f1']:.4f}"),
         ("validation accuracy", f"{val['accuracy']:.4f}"),
         ("validation top 5", f"{val['top5_accuracy']:.4f}"),
         ("validation loss", f"{val['loss']:.4f}"),
-        ("training macro F1", f"{train['macro_f1']:.4f}"),
     )
+    if "train" not in scores:
+        return figures
+    return (*figures, ("training macro F1", f"{scores['train']['macro_f1']:.4f}"))
 
 
 def _read_matrix(folder: RunFolder, split: str) -> pd.DataFrame:
@@ -233,12 +333,15 @@ def _read_test(folder: RunFolder, splits: Mapping[str, Split]) -> dict[str, pd.D
 
 
 def _read_predictions(folder: RunFolder, split: Split) -> pd.DataFrame:
-    table = folder.read_texts(
-        predictions_file(split.name),
+    return _numbered(_read_predictions_table(folder, split.name), split.ids)
+
+
+def _read_predictions_table(folder: RunFolder, split: str) -> pd.DataFrame:
+    return folder.read_texts(
+        predictions_file(split),
         dtype={"id": str, "name": str, "predicted_name": str},
         na_values={"confidence": [""], "loss": [""]},
     )
-    return _numbered(table, split.ids)
 
 
 def _numbered(table: pd.DataFrame, ids: np.ndarray) -> pd.DataFrame:

@@ -12,11 +12,12 @@ from flowers_tpu.data import records
 from flowers_tpu.data.source import Source
 from flowers_tpu.data.splits import Split
 from flowers_tpu.evaluation import predictions, scores, submission
+from flowers_tpu.evaluation.outputs import Outputs
 from flowers_tpu.models.classifier import Classifier
 from flowers_tpu.runs.feed import Feed
-from flowers_tpu.runs.folder import SUBMISSION, RunFolder, predictions_file
+from flowers_tpu.runs.folder import SUBMISSION, RunFolder, outputs_file, predictions_file
 from flowers_tpu.runs.recipe import Data
-from flowers_tpu.system import terminal
+from flowers_tpu.system import files, terminal
 from flowers_tpu.system.signals import Signals
 from flowers_tpu.training import multistep
 
@@ -58,6 +59,11 @@ class Trained:
                 signals.check()
         return np.concatenate(batches)
 
+    def outputs(self, name: str, signals: Signals) -> Outputs:
+        """Returns the logits of a split with what its photos are known by; see `logits`."""
+        split = self.data.splits[name]
+        return Outputs.of(split, self.logits(split, signals), self.data.class_names)
+
     def logits_of_few(self, source: Source) -> np.ndarray:
         """Returns the logits of the photos of a source, as `logits`, but without a word."""
         return np.concatenate(list(self._batches_of_logits(source, source.split.size)))
@@ -70,31 +76,43 @@ def score_splits(
     trained: Trained, signals: Signals, names: Sequence[str] = records.LABELED_SPLITS
 ) -> dict[str, dict[str, float]]:
     """Returns the scores of labeled splits, and writes the tables they come from."""
-    result = {}
-    for name in names:
-        split = trained.data.splits[name]
-        logits = trained.logits(split, signals)
-        predicted = logits.argmax(axis=1)
-        result[name] = scores.score(split.labels, logits)
-        if split.left_out:
-            result[name]["left_out"] = split.left_out
-        classes = trained.data.class_names
-        report = scores.classification_report(split.labels, predicted, classes)
-        trained.output.write_table(f"classification_report_{name}.csv", report, index=True)
-        matrix = scores.confusion_matrix(split.labels, predicted, len(classes))
-        frame = pd.DataFrame(matrix, index=pd.Index(classes, name="true class"), columns=classes)
-        trained.output.write_table(f"confusion_{name}.csv", frame, index=True)
-        table = predictions.table(split.ids, logits, split.labels, classes)
-        trained.output.write_table(predictions_file(name), table)
+    return {
+        name: score_outputs(trained.output, name, trained.outputs(name, signals)) for name in names
+    }
+
+
+def score_outputs(folder: RunFolder, name: str, outputs: Outputs) -> dict[str, float]:
+    """Returns the scores of what a model gives for a labeled split, and writes their tables."""
+    labels, logits, classes = outputs.labels, outputs.logits, outputs.class_names
+    predicted = logits.argmax(axis=1)
+    result = scores.score(labels, logits)
+    if outputs.left_out:
+        result["left_out"] = outputs.left_out
+    report = scores.classification_report(labels, predicted, classes)
+    folder.write_table(f"classification_report_{name}.csv", report, index=True)
+    matrix = scores.confusion_matrix(labels, predicted, len(classes))
+    frame = pd.DataFrame(matrix, index=pd.Index(classes, name="true class"), columns=classes)
+    folder.write_table(f"confusion_{name}.csv", frame, index=True)
+    _write_outputs(folder, name, outputs)
     return result
 
 
 def predict_test(trained: Trained, signals: Signals) -> None:
     """Writes the predictions of the test split, and the submission made of them."""
-    split = trained.data.splits["test"]
-    logits = trained.logits(split, signals)
-    table = predictions.table(split.ids, logits, None, trained.data.class_names)
-    trained.output.write_table(predictions_file("test"), table)
-    trained.output.write_table(SUBMISSION, submission.submission(table))
-    lacking = f", lacks the {split.left_out:,} photos left out" if split.left_out else ""
-    terminal.say(f"submission: {trained.output.file(SUBMISSION)} ({split.size:,} rows{lacking})")
+    write_submission(trained.output, trained.outputs("test", signals))
+
+
+def write_submission(folder: RunFolder, outputs: Outputs) -> None:
+    """Writes what a model gives for the test split, and the submission made of it."""
+    table = _write_outputs(folder, "test", dataclasses.replace(outputs, labels=None))
+    folder.write_table(SUBMISSION, submission.submission(table))
+    lacking = f", lacks the {outputs.left_out:,} photos left out" if outputs.left_out else ""
+    terminal.say(f"submission: {folder.file(SUBMISSION)} ({len(table):,} rows{lacking})")
+
+
+def _write_outputs(folder: RunFolder, name: str, outputs: Outputs) -> pd.DataFrame:
+    """Writes outputs and the table of predictions, which is returned."""
+    files.write_atomically(folder.file(outputs_file(name)), outputs.to_bytes())
+    table = predictions.table(outputs.ids, outputs.logits, outputs.labels, outputs.class_names)
+    folder.write_table(predictions_file(name), table)
+    return table

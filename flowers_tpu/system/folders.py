@@ -47,7 +47,11 @@ DRAWN_FLOWERS = Owner("data set of drawn flowers", "drawn_flowers.json")
 BENCHMARK = Owner("benchmark", "benchmark.json")
 TPU_CHECK = Owner("TPU check", "tpu_check.json")
 EXPORT = Owner("export of a run", "export.json")
-OWNERS = (RUN, EXPLORATION, RESULTS, DATA_SET, DRAWN_FLOWERS, BENCHMARK, TPU_CHECK, EXPORT)
+ENSEMBLE = Owner("ensemble of runs", "ensemble.json")
+OWNERS = (
+    *(RUN, EXPLORATION, RESULTS, DATA_SET, DRAWN_FLOWERS, BENCHMARK, TPU_CHECK, EXPORT),
+    ENSEMBLE,
+)
 
 
 def belongs_to(path: str, owner: Owner) -> bool:
