@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from flowers_tpu.data.augment import geometry, operations
+from flowers_tpu.data.augment import geometry, operations, trivial
 from flowers_tpu.data.augment.draws import NUM_DRAWS, Draws
 from flowers_tpu.data.augment.options import Augmentation
 
@@ -40,6 +40,7 @@ def on_device(
     Returns:
         `[batch, image_size, image_size, 3]` uint8.
     """
+    draws, augmentation = trivial.chosen(draws, augmentation)
     if augmentation.warps:
         images = _warp(images, Draws(draws), image_size, augmentation)
     else:
@@ -72,6 +73,7 @@ def on_host(
         `[image_size, image_size, 3]` uint8.
     """
     size, draws = image.shape[0], draws[tf.newaxis]
+    draws, augmentation = trivial.chosen(draws, augmentation)
     warp, finish = _compiled(image_size, augmentation)
     if augmentation.warps:
         return finish(warp(image[tf.newaxis], draws), draws)[0]

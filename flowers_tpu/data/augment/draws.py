@@ -19,7 +19,7 @@ NAMES = (
     *("flip_left_right", "flip_up_down", "crop_side", "crop_top", "crop_left"),
     *("rotation", "zoom", "shift_down", "shift_right"),
     *(name for operation in OPERATIONS for name in operation.draws),
-    *("mix", "mix_kind", "mix_share", "mix_top", "mix_left"),
+    *("trivial", "mix", "mix_kind", "mix_share", "mix_top", "mix_left"),
 )
 NUM_DRAWS = len(NAMES)
 

@@ -6,6 +6,13 @@ from typing import ClassVar
 
 from flowers_tpu.options import Options, knob
 
+# What each operation of `--trivial_augment` may come to.
+TRIVIAL_RANGES = {
+    **{"rotation": 60.0, "zoom": 0.3, "translation": 0.2},
+    **{"brightness": 0.4, "contrast": 0.8, "hue": 0.05},
+    **{"saturation_lower": 0.1, "saturation_upper": 1.9},
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation(Options):
@@ -53,6 +60,12 @@ class Augmentation(Options):
     random_erasing: float = knob(
         0.0, "Probability with which a random rectangle is painted over.", least=0, most=1
     )
+    trivial_augment: bool = knob(
+        False,
+        "TrivialAugment: one operation a photo (rotation, zoom, shift, brightness, contrast, "
+        "saturation, hue, or none), at a strength that is drawn from a fixed range; in place of "
+        "the flags for these. Crops, flips and erasing stay.",
+    )
     mixup: float = knob(
         0.0,
         "MixUp: photos are blended in pairs, each with shares drawn from Beta(a, a) of this a; 0: "
@@ -71,6 +84,9 @@ class Augmentation(Options):
 
     def contradictions(self) -> Iterator[str]:
         """See `Options`."""
+        own = ("brightness", "contrast", "hue", "rotation", "zoom", "translation")
+        if self.trivial_augment and (given := [name for name in own if getattr(self, name)]):
+            yield f"--trivial_augment draws its own strengths: leave out --{given[0]}"
         if self.saturation_lower > self.saturation_upper:
             yield (
                 f"--saturation_lower={self.saturation_lower} is above "
@@ -85,9 +101,10 @@ class Augmentation(Options):
     @property
     def warps(self) -> bool:
         """Whether a photo is turned, enlarged or shifted."""
-        return bool(self.rotation or self.zoom or self.translation)
+        return bool(self.trivial_augment or self.rotation or self.zoom or self.translation)
 
     @property
     def least_side(self) -> float:
         """Least side of what is cut out, as a fraction of the photo's."""
-        return self.crop_min / (1 + self.zoom)
+        zoom = TRIVIAL_RANGES["zoom"] if self.trivial_augment else self.zoom
+        return self.crop_min / (1 + zoom)

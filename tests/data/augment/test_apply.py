@@ -24,6 +24,7 @@ ROUTES = {
         **{"zoom": 0.2, "translation": 0.1, "random_erasing": 0.5},
     ),
     "crop": Augmentation(saturation_lower=1.0, saturation_upper=1.0),
+    "trivial": Augmentation(trivial_augment=True),
     "resize": Augmentation(saturation_lower=0.5, saturation_upper=1.5, crop_min=1.0),
 }
 SIZE, BATCH = 40, 12
@@ -32,7 +33,13 @@ SIZES = (SIZE, SMALLER)
 # Compiling takes a second each.
 COMPILED = [
     *((name, size) for name in ("notebook", "crop") for size in SIZES),
-    *(("colours", SIZE), ("warps", SMALLER), ("all", SIZE), ("resize", SMALLER)),
+    *(
+        ("colours", SIZE),
+        ("warps", SMALLER),
+        ("trivial", SMALLER),
+        ("all", SIZE),
+        ("resize", SMALLER),
+    ),
 ]
 
 
