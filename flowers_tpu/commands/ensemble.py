@@ -14,7 +14,7 @@ runs that were not trained on it, and the test photos are predicted by all.
 """
 
 from flowers_tpu.monitor import console
-from flowers_tpu.runs import report
+from flowers_tpu.runs import calibrating, report
 from flowers_tpu.runs.ensemble import Ensemble, gather, read_member
 from flowers_tpu.runs.folder import SCORES, RunFolder
 from flowers_tpu.runs.options import EnsembleOptions
@@ -51,6 +51,7 @@ def ensemble(options: EnsembleOptions, paths: list[str]) -> None:
             for name in ("train", "val")
             if name in made.outputs
         }
+        calibrating.calibrate(output, {}, tuple(made.outputs))
         output.write_json(SCORES, scores)
         report.report_ensemble(members[0].run, output, made, options, signals)
     _tell(made)

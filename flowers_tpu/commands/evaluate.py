@@ -20,7 +20,7 @@ predictions_test.csv with the true classes; scores.json and the report stay as t
 from flowers_tpu.commands.train import print_scores
 from flowers_tpu.data import records
 from flowers_tpu.monitor import console
-from flowers_tpu.runs import report
+from flowers_tpu.runs import calibrating, report
 from flowers_tpu.runs.folder import SCORES, TEST_SCORES, results_folder
 from flowers_tpu.runs.opening import open_trained
 from flowers_tpu.runs.options import EvaluateOptions
@@ -41,6 +41,9 @@ def evaluate(given: Spec, options: EvaluateOptions) -> None:
         recipe, data = trained.feed.recipe, trained.data
         with Signals() as signals, recipe.naming_bad_records(data):
             scores = score_splits(trained, signals, splits)
+            if not is_test:
+                made = calibrating.made_by(options.checkpoint, recipe.spec.data.evaluation_size)
+                calibrating.calibrate(output, made, splits)
             output.write_json(TEST_SCORES if is_test else SCORES, scores)
             if not is_test:
                 report.report(recipe, folder, output, data.splits, signals)

@@ -9,13 +9,15 @@ extra `export`. All are in float32 and for any number of photos (tflite: one at 
 written is opened again and compared with the run's own model on all validation photos, so these
 have to be at hand, and for tflite the training photos too. MODEL_CARD.md beside it says how they
 agree, how good the model is, what it is made of, and how to load it. The weights are those of the
-best epoch, or with --checkpoint=latest the last ones.
+best epoch, or with --checkpoint=latest the last ones. With --calibrated the temperature that was
+fitted when the run was scored is part of the model, so that all its probabilities are calibrated.
 """
 
 import dataclasses
 import os
 
 from flowers_tpu.models.export import onnx_file
+from flowers_tpu.runs import calibrating
 from flowers_tpu.runs import export as exporting
 from flowers_tpu.runs.folder import RunFolder
 from flowers_tpu.runs.model_card import FILE, model_card
@@ -45,19 +47,34 @@ def export(given: Spec, options: ExportOptions) -> None:
             *(folder, RunFolder(part), exporting.on_one_device(given), options),
             exporting.splits_for(options.format),
         )
+        size = trained.feed.recipe.spec.data.evaluation_size
+        temperature = _temperature(folder, options, size)
         with trained.feed.recipe.naming_bad_records(trained.data):
-            checked, probabilities = exporting.write(trained, options, part, signals)
-        card = model_card(trained, options, checked, probabilities)
+            checked, probabilities = exporting.write(trained, options, part, signals, temperature)
+        card = model_card(trained, options, checked, probabilities, temperature)
         with open(os.path.join(part, FILE), "w", encoding="utf-8") as file:
             file.write(card)
         about = {"run": folder.path, "format": options.format, "checkpoint": options.checkpoint}
-        about["image_size"] = trained.feed.recipe.spec.data.evaluation_size
+        about |= {"image_size": size, "temperature": temperature}
         about["checked"] = [dataclasses.asdict(one) for one in checked]
         publish.mark(part, folders.EXPORT, about)
     print_checked(checked)
     if options.format == "keras":
         terminal.say("\nIt is of Keras 2: plain tf.keras opens it with TF_USE_LEGACY_KERAS=1 set.")
     terminal.say(f"\nexport: {output} ({FILE} says what it is, and how to load it)")
+
+
+def _temperature(folder: RunFolder, options: ExportOptions, size: int) -> float:
+    if not options.calibrated:
+        return 1.0
+    made = calibrating.made_by(options.checkpoint, size)
+    if (found := calibrating.read((folder,), made)) is None:
+        raise RequestError(
+            f"--calibrated: {folder.file(calibrating.FILE)} has no temperature of these weights "
+            f"({options.checkpoint}) at {size} px; scripts/evaluate.py --run_dir={folder.path} "
+            f"--checkpoint={options.checkpoint} --eval_image_size={size} fits one"
+        )
+    return found
 
 
 def print_checked(checked: list[exporting.Checked]) -> None:

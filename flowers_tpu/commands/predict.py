@@ -5,6 +5,7 @@
 Writes predictions_test.csv and submission.csv there.
 """
 
+from flowers_tpu.runs import calibrating
 from flowers_tpu.runs.folder import results_folder
 from flowers_tpu.runs.opening import open_trained
 from flowers_tpu.runs.options import ResultsOptions
@@ -19,3 +20,6 @@ def predict(given: Spec, options: ResultsOptions) -> None:
         trained = open_trained(folder, output, given, options, ("test",))
         with Signals() as signals, trained.feed.recipe.naming_bad_records(trained.data):
             predict_test(trained, signals)
+        size = trained.feed.recipe.spec.data.evaluation_size
+        made = calibrating.made_by(options.checkpoint, size)
+        calibrating.apply((output, folder), made, output)

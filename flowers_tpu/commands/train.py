@@ -10,10 +10,11 @@ import time
 
 from absl import logging
 
+from flowers_tpu.data import records
 from flowers_tpu.models.backbones import check_backbone
 from flowers_tpu.monitor import console, tensorboard
+from flowers_tpu.runs import calibrating, report
 from flowers_tpu.runs import data as data_lib
-from flowers_tpu.runs import report
 from flowers_tpu.runs.boundary import TrainingBoundary
 from flowers_tpu.runs.environment import environment
 from flowers_tpu.runs.feed import Feed
@@ -98,7 +99,10 @@ def train(given: Spec) -> None:
             )
             predict_test(trained, signals)
             # The scores come after all other results: they say that a run is finished.
-            folder.write_json(SCORES, score_splits(trained, signals))
+            scores = score_splits(trained, signals)
+            made = calibrating.made_by("best", given.data.evaluation_size)
+            calibrating.calibrate(folder, made, records.SPLITS)
+            folder.write_json(SCORES, scores)
             report.report(recipe, folder, folder, data.splits, signals)
         if not plan.finished(state.progress.history):
             terminal.say(

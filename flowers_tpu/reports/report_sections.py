@@ -19,6 +19,7 @@ _MISTAKEN = 3  # photos of each
 _SPLIT = "(train|val|test)"
 PICTURE_FILES = re.compile(
     f"({'|'.join(curves.METRICS)}|confused_pairs|(confusion|reliability|confidence)_{_SPLIT}"
+    f"|reliability_val_calibrated"
     rf"|confusion_{_SPLIT}_\d+|predictions_{_SPLIT}_(random|highest_loss|least_confident))\.png"
 )
 
@@ -195,11 +196,12 @@ def prediction_sheets(tables: Mapping[str, pd.DataFrame], album: Album, seed: in
     return Section("Predictions", text, pictures=tuple(pictures))
 
 
-def calibrations(tables: Mapping[str, pd.DataFrame]) -> Section:
+def calibrations(tables: Mapping[str, pd.DataFrame], temperature: Mapping | None = None) -> Section:
     """Returns the section of how sure the model is, and how right.
 
     Args:
         tables: by split, predictions with the truth; see `chosen`.
+        temperature: `calibration.json`, if there is one.
     """
     pictures, rows = [], []
     for split, table in tables.items():
@@ -209,6 +211,17 @@ def calibrations(tables: Mapping[str, pd.DataFrame]) -> Section:
         error = calibration.expected_calibration_error(bins)
         means = {"mean confidence": float(confidence.mean()), "accuracy": float(right.mean())}
         rows.append({"split": SPLITS[split], "ECE": error, **means})
+        if split == "val" and "calibrated_confidence" in table:
+            calibrated = table["calibrated_confidence"].to_numpy()
+            after = calibration.reliability(calibrated, right)
+            error_after = calibration.expected_calibration_error(after)
+            means = means | {"mean confidence": float(calibrated.mean())}
+            rows.append({"split": "validation, calibrated", "ECE": error_after, **means})
+            alt = f"Reliability diagram, validation, calibrated: ECE {error_after:.3f}"
+            draw = functools.partial(
+                calibration.reliability_diagram, after, f"{SPLITS[split]}, calibrated"
+            )
+            pictures.append(Picture("reliability_val_calibrated", alt, draw))
         alt = f"Reliability diagram, {SPLITS[split]}: ECE {error:.3f}"
         draw = functools.partial(calibration.reliability_diagram, bins, SPLITS[split])
         pictures.append(Picture(f"reliability_{split}", alt, draw))
@@ -221,6 +234,13 @@ def calibrations(tables: Mapping[str, pd.DataFrame]) -> Section:
         f"{calibration.NUM_BINS} bins of equal width (Guo et al. 2017). Bars below the diagonal: "
         "the model is surer than it is right. Label smoothing makes it less sure."
     )
+    if temperature is not None:
+        text += (
+            f" Calibrated: logits divided by {temperature['temperature']:.3f}, the temperature of "
+            "the lowest loss on validation. The figures of it are cross-validated: each photo by a "
+            f"temperature that was fitted without it. Loss of validation {temperature['loss']:.4f} "
+            f"before, {temperature['calibrated_loss']:.4f} calibrated."
+        )
     table = Table("Calibration", pd.DataFrame(rows))
     return Section("Calibration", text, (table,), tuple(pictures))
 

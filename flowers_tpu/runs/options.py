@@ -159,6 +159,9 @@ class ExportOptions(ResultsOptions):
         "other runtimes, and browsers.",
         choices=("savedmodel", "keras", "tflite", "onnx"),
     )
+    calibrated: bool = knob(
+        False, "Divide the logits by the run's temperature, so that probabilities are calibrated."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,8 @@ from flowers_tpu.data import records
 from flowers_tpu.data.splits import Split
 from flowers_tpu.reports import curves, photos, report_sections
 from flowers_tpu.reports.report import Page, embedded, render
+from flowers_tpu.runs import calibrating, goodput
 from flowers_tpu.runs import data as data_lib
-from flowers_tpu.runs import goodput
 from flowers_tpu.runs.ensemble import Ensemble
 from flowers_tpu.runs.folder import (
     ENVIRONMENT,
@@ -179,7 +179,7 @@ def make_page(
             report_sections.confusions(matrices),
             report_sections.confused_pairs(matrices, known, album),
             report_sections.prediction_sheets(tables, album, spec.training.seed),
-            report_sections.calibrations(known),
+            report_sections.calibrations(known, _read_temperature(output)),
         ),
     )
 
@@ -224,7 +224,9 @@ def make_ensemble_page(run: RunFolder, output: RunFolder, made: Ensemble) -> Pag
             report_sections.classes({split: _read_classes(output, split) for split in labeled}),
             report_sections.confusions(matrices),
             *pictured,
-            report_sections.calibrations({split: tables[split] for split in labeled}),
+            report_sections.calibrations(
+                {split: tables[split] for split in labeled}, _read_temperature(output)
+            ),
         ),
     )
 
@@ -309,6 +311,10 @@ def _figures(scores: Mapping[str, Mapping[str, float]]) -> tuple[tuple[str, str]
     if "train" not in scores:
         return figures
     return (*figures, ("training macro F1", f"{scores['train']['macro_f1']:.4f}"))
+
+
+def _read_temperature(folder: RunFolder) -> dict | None:
+    return folder.read_json(calibrating.FILE) if folder.has(calibrating.FILE) else None
 
 
 def _read_matrix(folder: RunFolder, split: str) -> pd.DataFrame:
