@@ -206,9 +206,10 @@ def _over_parts(
     rows = batch["label"].shape[0] // parts
 
     def one(number: tf.Tensor) -> PartResult:
+        # A slice of a constant size: XLA takes that of `values[begin:end]` for unknown.
         part = {
-            name: tf.ensure_shape(values[number * rows : (number + 1) * rows],
-                                  [rows, *values.shape[1:]])
+            name: tf.slice(values, [number * rows, *[0] * (values.shape.rank - 1)],
+                           [rows, *values.shape[1:]])
             for name, values in batch.items()
         }  # fmt: skip
         return gradients_of(part, Part(number, parts))

@@ -43,23 +43,32 @@ FAMILIES = {
 }
 
 
+def steps_of(**flags):
+    """Returns the steps of a run, with random weights."""
+    spec = Spec.of(batch_size_per_replica=BATCH, run_dir="x", **flags)
+    size = spec.data.image_size
+    check_backbone(spec.model.backbone, image_size=size, alpha=spec.model.alpha)
+    recipe = Recipe.on(one_cpu_replica(Facts("TPU", V3.replicas)), spec)
+    return lowering.Steps(recipe, DataFacts(104, size, 12_753))
+
+
 def compile_steps(names=(), **flags):
     """Compiles the steps of a run, or those named.
 
     Returns:
         The number of its trained weights, and what the compiler says of each step.
     """
-    spec = Spec.of(batch_size_per_replica=BATCH, run_dir="x", **flags)
-    size = spec.data.image_size
-    check_backbone(spec.model.backbone, image_size=size, alpha=spec.model.alpha)
-    recipe = Recipe.on(one_cpu_replica(Facts("TPU", V3.replicas)), spec)
-    run = lowering.Steps(recipe, DataFacts(104, size, 12_753))
-    variables = run.state.classifier.model.trainable_variables
-    return sum(variable.shape.num_elements() for variable in variables), {
+    run = steps_of(**flags)
+    return trained_weights(run), {
         step.name: compiler.compile_for(V3, run.lower(step, BATCH).module, seconds=MINUTES * 60)
         for step in run.steps
         if not names or step.name in names
     }
+
+
+def trained_weights(run):
+    variables = run.state.classifier.model.trainable_variables
+    return sum(variable.shape.num_elements() for variable in variables)
 
 
 def check_figures(weights, compiled):
@@ -106,6 +115,20 @@ def test_the_small_network_compiles_by_the_command(tmp_path, capsys):
 def test_a_family_compiles():
     names = ("fine-tuning", "evaluation")
     check_figures(*compile_steps(names, backbone="mobilenet_v2", image_size=32, alpha=0.35))
+
+
+def test_a_step_with_averages_mixing_two_rates_and_parts_compiles():
+    """Of the run's state it leaves only the warm-up's alone: two moments of the head's weights."""
+    flags = {"backbone": "small_cnn", "image_size": 32, "augment_on": "device", "dropout": 0.2}
+    flags |= {"mixup": 0.2, "cutmix": 1.0, "ema_decay": 0.99, "backbone_rate": 0.1, "clip_norm": 1}
+    run = steps_of(**flags, accumulate_steps=4)
+    (step,) = (step for step in run.steps if step.name == "fine-tuning")
+    lowered = run.lower(step, 4 * BATCH)
+    head = 129 * 104
+    assert lowered.other_state_bytes == pytest.approx(4 * 2 * head, abs=100)
+    assert lowered.all_reduce_bytes == 4 * trained_weights(run)
+    compiled = compiler.compile_for(V3, lowered.module, seconds=MINUTES * 60)
+    assert compiled.memory["outputs"] - compiled.memory["aliased"] < 1e6
 
 
 @pytest.mark.slow
