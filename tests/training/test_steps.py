@@ -378,14 +378,21 @@ def test_l2_leaves_biases_out():
 
 @pytest.mark.core
 @pytest.mark.parametrize("replicas", [1, 2])
-@pytest.mark.parametrize("stage", [steps.warmup_gradients, steps.finetune_gradients])
-def test_parts_come_to_what_the_whole_comes_to(make_strategy, replicas, stage):
+@pytest.mark.parametrize(
+    ("stage", "backbone"),
+    [
+        (steps.warmup_gradients, "tiny"),
+        (steps.finetune_gradients, "tiny"),  # without batch normalization
+        (steps.finetune_gradients, "small_cnn"),  # with frozen
+    ],
+)
+def test_parts_come_to_what_the_whole_comes_to(make_strategy, replicas, stage, backbone):
     """Gradients, loss, norm and outcomes; with dropout, smoothing, L2, clipping, mixed labels."""
     strategy = make_strategy(replicas)
     data = batch(8, CLASSES, side=32, weights=[1, 1, 1, 0, 1, 1, 1, 1])
     data |= {"other": data["label"][::-1].copy(), "share": np.linspace(0.5, 1, 8, dtype=np.float32)}
     with strategy.scope():
-        classifier = small_classifier(CLASSES, dropout=0.5, backbone="tiny")
+        classifier = small_classifier(CLASSES, dropout=0.5, backbone=backbone, batch_norm="frozen")
 
     def found(parts):
         objective = objective_of(
