@@ -13,13 +13,14 @@ from flowers_tpu.reports.report import Picture, Section, Table
 
 SPLITS = {"val": "validation", "train": "training", "test": "test"}
 _EXAMPLES = 6  # pairs of confused classes that are shown
+_DISPUTED = 50  # rows of their table
 _MISTAKEN = 3  # photos of each
 
 # The files of all pictures that a report can have.
 _SPLIT = "(train|val|test)"
 PICTURE_FILES = re.compile(
     f"({'|'.join(curves.METRICS)}|confused_pairs|(confusion|reliability|confidence)_{_SPLIT}"
-    f"|reliability_val_calibrated"
+    f"|reliability_val_calibrated|disputed_labels"
     rf"|confusion_{_SPLIT}_\d+|predictions_{_SPLIT}_(random|highest_loss|least_confident))\.png"
 )
 
@@ -196,6 +197,45 @@ def prediction_sheets(tables: Mapping[str, pd.DataFrame], album: Album, seed: in
     return Section("Predictions", text, pictures=tuple(pictures))
 
 
+def disputed_labels(table: pd.DataFrame | None, pixels: Mapping[int, np.ndarray]) -> Section:
+    """Returns the section of validation photos whose label looks wrong.
+
+    Args:
+        table: `disputed_labels.csv`, each row labeled with its photo's number; None if the scores
+            are of a version that had none.
+        pixels: photos by number, those in `chosen`; none: there is no picture.
+    """
+    if table is None:
+        return Section("Disputed labels", "Earlier versions did not look; evaluate.py does.")
+    if not len(table):
+        return Section("Disputed labels", "The model disputes no label of validation.")
+    text = (
+        f"{len(table)} validation photos are more of another class by the model than photos with "
+        "that label are on the mean (confident learning, Northcutt et al. 2021), ranked by the "
+        "probability of their label less that of the suggested one. The label may be wrong, or "
+        "the model: look at them. All are in disputed_labels.csv."
+    )
+    columns = ["id", "name", "suggested_name", "probability", "suggested_probability", "margin"]
+    rows = table[columns][:_DISPUTED].rename(columns=lambda name: name.replace("_", " "))
+    pictures = []
+    if pixels:
+        shown = table[: predictions.COUNT]
+        texts = [
+            f"{name}\n→ {other} {100 * sure:.0f}%?"
+            for name, other, sure in shown[
+                ["name", "suggested_name", "suggested_probability"]
+            ].to_numpy()
+        ]
+        title = "Validation: most disputed labels"
+        alt = f"{title}. {'; '.join(texts)}".replace("\n", " ")
+        draw = functools.partial(
+            photos.sheet, [pixels[n] for n in shown.index], texts, columns=3, title=title
+        )
+        pictures.append(Picture("disputed_labels", alt, draw, dpi=120, is_photos=True))
+    found = Table(f"The {len(rows)} most disputed labels", rows)
+    return Section("Disputed labels", text, (found,), tuple(pictures))
+
+
 def calibrations(tables: Mapping[str, pd.DataFrame], temperature: Mapping | None = None) -> Section:
     """Returns the section of how sure the model is, and how right.
 
@@ -308,7 +348,10 @@ def configuration(
 
 
 def chosen(
-    matrices: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataFrame], seed: int
+    matrices: Mapping[str, pd.DataFrame],
+    tables: Mapping[str, pd.DataFrame],
+    seed: int,
+    disputed: pd.DataFrame | None = None,
 ) -> dict[str, list[int]]:
     """Returns which photos of each split the report shows, by number in the split.
 
@@ -316,11 +359,14 @@ def chosen(
         matrices: by split, counts; rows are the truth, columns the prediction.
         tables: by split, `predictions_*.csv`, each row labeled with its photo's number.
         seed: of the random choice.
+        disputed: `disputed_labels.csv`, labeled in the same way.
     """
     numbers = {
         split: {n for rows in _sheets(table, seed).values() for n in rows.index}
         for split, table in tables.items()
     }
+    if disputed is not None:
+        numbers["val"].update(disputed.index[: predictions.COUNT])
     examples = _examples(confusion.most_confused(matrices["val"]), tables)
     for train, val in examples.values():
         if known := [n for n in train if n is not None]:

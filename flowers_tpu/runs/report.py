@@ -19,6 +19,7 @@ from flowers_tpu.runs import calibrating, goodput
 from flowers_tpu.runs import data as data_lib
 from flowers_tpu.runs.ensemble import Ensemble
 from flowers_tpu.runs.folder import (
+    DISPUTED,
     ENVIRONMENT,
     HISTORY,
     SCORES,
@@ -155,7 +156,8 @@ def make_page(
     tables = known | (
         _read_test(output, splits) if spec.data.data_dir == trained.data.data_dir else {}
     )
-    chosen = report_sections.chosen(matrices, tables, spec.training.seed)
+    disputed = _read_disputed(output, splits["val"].ids)
+    chosen = report_sections.chosen(matrices, tables, spec.training.seed, disputed)
     album = {
         split: dict(zip(numbers, photos.read_photos(splits[split], numbers), strict=True))
         for split, numbers in chosen.items()
@@ -179,6 +181,7 @@ def make_page(
             report_sections.confusions(matrices),
             report_sections.confused_pairs(matrices, known, album),
             report_sections.prediction_sheets(tables, album, spec.training.seed),
+            report_sections.disputed_labels(disputed, album["val"]),
             report_sections.calibrations(known, _read_temperature(output)),
         ),
     )
@@ -202,15 +205,17 @@ def make_ensemble_page(run: RunFolder, output: RunFolder, made: Ensemble) -> Pag
     splits = {} if about["folds"] else _splits_shown(run, made)
     shown = {split: table for split, table in tables.items() if split in splits}
     seed = run.read_specs()[0].training.seed
-    pictured = ()
+    disputed = _read_disputed(output, made.outputs["val"].ids)
+    pictured = (report_sections.disputed_labels(disputed, {}),)
     if "val" in shown:
         album = {
             split: dict(zip(numbers, photos.read_photos(splits[split], numbers), strict=True))
-            for split, numbers in report_sections.chosen(matrices, shown, seed).items()
+            for split, numbers in report_sections.chosen(matrices, shown, seed, disputed).items()
         }
         pictured = (
             report_sections.confused_pairs(matrices, shown, album),
             report_sections.prediction_sheets(shown, album, seed),
+            report_sections.disputed_labels(disputed, album["val"]),
         )
     runs = len(about["runs"])
     what = f"{about['folds']} folds" if about["folds"] else f"weights: {about['weights']}"
@@ -348,6 +353,15 @@ def _read_predictions_table(folder: RunFolder, split: str) -> pd.DataFrame:
         dtype={"id": str, "name": str, "predicted_name": str},
         na_values={"confidence": [""], "loss": [""]},
     )
+
+
+def _read_disputed(folder: RunFolder, ids: np.ndarray) -> pd.DataFrame | None:
+    """The photos whose label the model disputes, the most disputed first; None for old scores."""
+    if not folder.has(DISPUTED):
+        return None
+    texts = {"id": str, "name": str, "suggested_name": str}
+    table = folder.read_texts(DISPUTED, dtype=texts)
+    return _numbered(table, ids).sort_values("margin", kind="stable")
 
 
 def _numbered(table: pd.DataFrame, ids: np.ndarray) -> pd.DataFrame:

@@ -11,11 +11,11 @@ import tensorflow as tf
 from flowers_tpu.data import records
 from flowers_tpu.data.source import Source
 from flowers_tpu.data.splits import Split
-from flowers_tpu.evaluation import predictions, scores, submission
+from flowers_tpu.evaluation import disputed, predictions, scores, submission
 from flowers_tpu.evaluation.outputs import Outputs
 from flowers_tpu.models.classifier import Classifier
 from flowers_tpu.runs.feed import Feed
-from flowers_tpu.runs.folder import SUBMISSION, RunFolder, outputs_file, predictions_file
+from flowers_tpu.runs.folder import DISPUTED, SUBMISSION, RunFolder, outputs_file, predictions_file
 from flowers_tpu.runs.recipe import Data
 from flowers_tpu.system import files, terminal
 from flowers_tpu.system.signals import Signals
@@ -94,6 +94,9 @@ def score_outputs(folder: RunFolder, name: str, outputs: Outputs) -> dict[str, f
     frame = pd.DataFrame(matrix, index=pd.Index(classes, name="true class"), columns=classes)
     folder.write_table(f"confusion_{name}.csv", frame, index=True)
     _write_outputs(folder, name, outputs)
+    if name == "val":  # what a model was trained on, it does not dispute
+        found = disputed.disputed(outputs.ids, logits, labels, classes)
+        folder.write_table(DISPUTED, found)
     return result
 
 

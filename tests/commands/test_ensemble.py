@@ -73,3 +73,14 @@ def test_wrong_requests(runs, tmp_path, capfd):
         assert call("ensemble", *paths, output) == 2
         assert message in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_disputed_labels_are_listed_and_shown(runs, tmp_path):
+    output = tmp_path / "out"
+    assert call("ensemble", *runs, f"--output_dir={output}") == 0
+    table = pd.read_csv(output / "disputed_labels.csv")
+    known = pd.read_csv(output / "predictions_val.csv").set_index("id").loc[table["id"]]
+    assert len(table) and (known["label"] != known["predicted_label"]).all()
+    assert (table["suggested_label"] != table["label"]).all()
+    assert (output / "plots/disputed_labels.png").exists()
+    assert table["id"][0] in (output / "report.html").read_text()

@@ -56,7 +56,7 @@ PICTURES = {
     *("confusion_train", "confusion_val", "reliability_train", "reliability_val"),
     *("confidence_train", "confidence_val", "predictions_train_random"),
     *("predictions_train_highest_loss", "predictions_val_random", "predictions_val_highest_loss"),
-    *("predictions_test_random", "predictions_test_least_confident"),
+    *("predictions_test_random", "predictions_test_least_confident", "disputed_labels"),
 }
 
 
@@ -73,7 +73,7 @@ def test_every_picture_is_a_file_and_in_the_page(finished):
     drawn = {path.read_bytes() for path in Path(run.file("plots")).iterdir()}
     assert len(embedded) == 4 + 2 + 4 and embedded < drawn
     photos = [source for source in sources(html) if source.startswith("data:image/jpeg;base64,")]
-    assert len(photos) == 6 + 1
+    assert len(photos) == 6 + 1 + 1
     assert len(re.findall(r'<img [^>]*alt="[^"]{20,}"', html)) == len(PICTURES)
 
 
