@@ -43,6 +43,11 @@ class Backbone:
 
 _keras = tf.keras.applications
 
+# GFLOP at 224 px, times ten.
+_REGNET_SIZES = (2, 4, 6, 8, 16, 32, 40, 64, 80, 120, 160, 320)
+
+# Not ConvNeXt: its blocks are models within the model, and its stochastic depth draws from a
+# generator that no checkpoint holds.
 BACKBONES: dict[str, Backbone] = {
     "tiny": Backbone(Tiny, "inside", from_keras=False),
     "small_cnn": Backbone(SmallCNN, "tf", from_keras=False),
@@ -50,12 +55,19 @@ BACKBONES: dict[str, Backbone] = {
     "vgg19": Backbone(_keras.VGG19, "caffe"),
     "resnet50": Backbone(_keras.ResNet50, "caffe"),
     "resnet101": Backbone(_keras.ResNet101, "caffe"),
+    "resnet50_v2": Backbone(_keras.ResNet50V2, "tf"),
+    "resnet101_v2": Backbone(_keras.ResNet101V2, "tf"),
+    "resnet152_v2": Backbone(_keras.ResNet152V2, "tf"),
     "densenet121": Backbone(_keras.DenseNet121, "torch"),
     "densenet201": Backbone(_keras.DenseNet201, "torch"),
     "xception": Backbone(_keras.Xception, "tf", minimum_size=71),
     "inception_v3": Backbone(_keras.InceptionV3, "tf", minimum_size=75),
+    "inception_resnet_v2": Backbone(_keras.InceptionResNetV2, "tf", minimum_size=75),
     "mobilenet": Backbone(_keras.MobileNet, "tf", takes_alpha=True),
     "mobilenet_v2": Backbone(_keras.MobileNetV2, "tf", takes_alpha=True),
+    # These, and RegNet, have `include_preprocessing=True` as their default, or rescale in any case.
+    "mobilenet_v3_small": Backbone(_keras.MobileNetV3Small, "inside", takes_alpha=True),
+    "mobilenet_v3_large": Backbone(_keras.MobileNetV3Large, "inside", takes_alpha=True),
     "efficientnet_b0": Backbone(_keras.EfficientNetB0, "inside"),
     "efficientnet_b1": Backbone(_keras.EfficientNetB1, "inside"),
     "efficientnet_b2": Backbone(_keras.EfficientNetB2, "inside"),
@@ -64,7 +76,6 @@ BACKBONES: dict[str, Backbone] = {
     "efficientnet_b5": Backbone(_keras.EfficientNetB5, "inside"),
     "efficientnet_b6": Backbone(_keras.EfficientNetB6, "inside"),
     "efficientnet_b7": Backbone(_keras.EfficientNetB7, "inside"),
-    # These have `include_preprocessing=True` as their default.
     "efficientnet_v2_b0": Backbone(_keras.EfficientNetV2B0, "inside"),
     "efficientnet_v2_b1": Backbone(_keras.EfficientNetV2B1, "inside"),
     "efficientnet_v2_b2": Backbone(_keras.EfficientNetV2B2, "inside"),
@@ -72,6 +83,13 @@ BACKBONES: dict[str, Backbone] = {
     "efficientnet_v2_s": Backbone(_keras.EfficientNetV2S, "inside"),
     "efficientnet_v2_m": Backbone(_keras.EfficientNetV2M, "inside"),
     "efficientnet_v2_l": Backbone(_keras.EfficientNetV2L, "inside"),
+    **{
+        f"regnet_{kind}_{size:03}": Backbone(
+            getattr(_keras, f"RegNet{kind.upper()}{size:03}"), "inside"
+        )
+        for kind in "xy"
+        for size in _REGNET_SIZES
+    },
 }
 
 

@@ -44,6 +44,22 @@ _FILES = {
         f"{_KERAS}inception_v3/inception_v3_{_KERNELS}_notop.h5",
         "bcbd6486424b2319ff4ef7d526e38f63",
     ),
+    "resnet50_v2": (
+        f"{_KERAS}resnet/resnet50v2_{_KERNELS}_notop.h5",
+        "fac2f116257151a9d068a22e544a4917",
+    ),
+    "resnet101_v2": (
+        f"{_KERAS}resnet/resnet101v2_{_KERNELS}_notop.h5",
+        "c0ed64b8031c3730f411d2eb4eea35b5",
+    ),
+    "resnet152_v2": (
+        f"{_KERAS}resnet/resnet152v2_{_KERNELS}_notop.h5",
+        "ed17cf2e0169df9d443503ef94b23b33",
+    ),
+    "inception_resnet_v2": (
+        f"{_KERAS}inception_resnet_v2/inception_resnet_v2_{_KERNELS}_notop.h5",
+        "d19885ff4a710c122648d3b5c3b684e4",
+    ),
     "efficientnet_b0": (
         "keras-applications/efficientnetb0_notop.h5",
         "50bc09e76180e00e4465e1a485ddc09d",
@@ -106,6 +122,46 @@ _FILES = {
     ),
 }
 
+# RegNet -> SHA-256.
+_REGNETS = {
+    "x002": "5445b66cd50445eb7ecab094c1e78d4d3d29375439d1a7798861c4af15ffff21",
+    "x004": "de139bf07a66c9256f2277bf5c1b6dd2d5a3a891a5f8a925a10c8a0a113fd6f3",
+    "x006": "a43ec97ad62f86b2a96a783bfdc63a5a54de02eef54f26379ea05e1bf90a9505",
+    "x008": "3c7e4b0917359304dc18e644475c5c1f5e88d795542b676439c4a3acd63b7207",
+    "x016": "1b8e3d545d190271204a7b2165936a227d26b79bb7922bac5ee4d303091bf17a",
+    "x032": "9cd4522806c0fcca01b37874188b2bd394d7c419956d77472a4e072b01d99041",
+    "x040": "b4ed0ca0b9a98e789e05000e830403a7ade4d8afa01c73491c44610195198afe",
+    "x064": "3e706fa416a18dfda14c713423eba8041ae2509db3e0a611d5f599b5268a46c4",
+    "x080": "7b1ce8e29ceefec10a6569640ee329dba7fbc98b5d0f6346aabade058b66cf29",
+    "x120": "36174ddd0299db04a42631d028abcb1cc7afec2b705e42bd28fcd325e5d596bf",
+    "x160": "9d1485050bdf19531ffa1ed7827c75850e0f2972118a996b91aa9264b088fd43",
+    "x320": "9db7eacc37b85c98184070e1a172e6104c00846f44bcd4e727da9e50d9692398",
+    "y002": "f63221f63d625b8e201221499682587bfe29d33f50a4c4f4d53be00f66c0f12c",
+    "y004": "45e6ba8309a17a77e67afc05228454b2e0ee6be0dae65edc0f31f1da10cc066b",
+    "y006": "b70261cba4e60013c99d130cc098d2fce629ff978a445663b6fa4f8fc099a2be",
+    "y008": "b11f5432a216ee640fe9be6e32939defa8d08b8d136349bf3690715a98752ca1",
+    "y016": "d7404f50205e82d793e219afb9eb2bfeb781b6b2d316a6128c6d7d7dacab7f57",
+    "y032": "eb3ac1c45ec60f4f031c3f5180573422b1cf7bebc26c004637517372f68f8937",
+    "y040": "b5be2a5e5f072ecdd9c0b8a437cd896df0efa1f6a1f77e41caa8719b7dfcb05d",
+    "y064": "885c4b7ed7ea339daca7dafa1a62cb7d41b1068897ef90a5a3d71b4a2e2db31a",
+    "y080": "3d119577e1e3bf8d153b895e8ea9e4ec150ff2d92abdca711b6e949c3fd7115d",
+    "y120": "4a6fa387108380b730b71feea2ad80b5224b5ea9dc21dc156c93fe3c6186485c",
+    "y160": "ead1e6b568be8f34447ec8941299a9df4368736ba9a8205de5427fa20a1fb316",
+    "y320": "cad78f74a586e24c61d38be17f3ae53bb9674380174d2585da1a526b8c20e1fd",
+}
+
+# MobileNetV3 -> by alpha, MD5.
+_MOBILENET_V3 = {
+    "mobilenet_v3_small": {
+        0.75: "ebdb5cc8e0b497cd13a7c275d475c819",
+        1.0: "d3e8ec802a04aa4fc771ee12a9a9b836",
+    },
+    "mobilenet_v3_large": {
+        0.75: "40af19a13ebea4e2ee0c676887f69a2e",
+        1.0: "07fb09a5933dd0c8eaafa16978110389",
+    },
+}
+
 # The MobileNets were trained at several widths and image sizes; other sizes take those of 224.
 _MOBILENET_ALPHAS = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}
 _MOBILENET_SIZES = (128, 160, 192, 224)
@@ -115,7 +171,7 @@ _MOBILENET_V2_SIZES = (96, 128, 160, 192, 224)
 
 @dataclasses.dataclass(frozen=True)
 class RemoteFile:
-    """A file to download: its address, and its MD5 where Keras knows one."""
+    """A file to download: its address, and its MD5 or SHA-256 where Keras knows one."""
 
     url: str
     md5: str | None = None
@@ -147,6 +203,14 @@ def imagenet_file(backbone: str, *, image_size: int, alpha: float = 1.0) -> Remo
         size = image_size if image_size in _MOBILENET_V2_SIZES else 224
         file = f"mobilenet_v2_{_KERNELS}_{float(alpha)}_{size}_no_top.h5"
         return RemoteFile(f"{_SERVER}{_KERAS}mobilenet_v2/{file}")
+    if offered := _MOBILENET_V3.get(backbone):
+        _check_alpha(backbone, alpha, tuple(offered))
+        kind = backbone.rpartition("_")[2]
+        file = f"weights_mobilenet_v3_{kind}_224_{float(alpha)}_float_no_top_v2.h5"
+        return RemoteFile(f"{_SERVER}{_KERAS}mobilenet_v3/{file}", offered[alpha])
+    if backbone.startswith("regnet_"):
+        name = backbone.removeprefix("regnet_").replace("_", "")
+        return RemoteFile(f"{_SERVER}{_KERAS}regnet/regnet{name}_notop.h5", _REGNETS[name])
     if backbone not in _FILES:
         raise RequestError(
             f"--weights=imagenet: there are none for --backbone={backbone}. "

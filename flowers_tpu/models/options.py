@@ -24,7 +24,7 @@ class ModelOptions(Options):
         "takes 0 to 255; auto: what the network of that name wants, none for a file.",
         choices=("auto", "tf", "torch", "caffe", "none"),
     )
-    alpha: float = knob(1.0, "Width multiplier of mobilenet and mobilenet_v2.", above=0)
+    alpha: float = knob(1.0, "Width multiplier of the MobileNets.", above=0)
     weights: str = knob(
         "imagenet",
         "Backbone's initial weights: 'imagenet' (downloaded, or those in the file of "

@@ -37,6 +37,7 @@ _LICENCES = {
     "inception": _APACHE,
     "mobilenet": _APACHE,
     "efficientnet": _APACHE,
+    "regnet": "what https://keras.io/api/applications names",
 }
 
 _PIXELS = (

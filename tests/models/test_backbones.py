@@ -25,6 +25,12 @@ EXPECTED = {
     "inception_v3": SYMMETRIC,
     "mobilenet": SYMMETRIC,
     "mobilenet_v2": SYMMETRIC,
+    "mobilenet_v3_small": SYMMETRIC,
+    "mobilenet_v3_large": SYMMETRIC,
+    "resnet50_v2": SYMMETRIC,
+    "resnet101_v2": SYMMETRIC,
+    "resnet152_v2": SYMMETRIC,
+    "inception_resnet_v2": SYMMETRIC,
     "efficientnet_v2_b0": TORCH,
     "efficientnet_v2_b1": TORCH,
     "efficientnet_v2_b2": TORCH,
@@ -34,8 +40,9 @@ EXPECTED = {
     "efficientnet_v2_l": BY_128,
     # Of the first EfficientNet, normalization is a weight: test_weights.py. Unset, it is x / 255.
     **{f"efficientnet_b{size}": [10 / 255, 128 / 255, 1.0] for size in range(8)},
+    **{name: [10 / 255, 128 / 255, 1.0] for name in BACKBONES if name.startswith("regnet_")},
 }
-QUICK_TO_BUILD = {"tiny", "efficientnet_v2_b0"}
+QUICK_TO_BUILD = {"tiny", "efficientnet_v2_b0", "mobilenet_v3_small", "regnet_x_002"}
 
 
 def slow_unless(quick, names):
@@ -83,7 +90,7 @@ def test_preprocessing_is_float32_under_a_bfloat16_policy():
     np.testing.assert_allclose(output[0, 0, 0], [0.0055655, 0.1351541, 0.3567756], rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", slow_unless({"small_cnn", "mobilenet"}, BACKBONES))
+@pytest.mark.parametrize("name", slow_unless({"small_cnn", "mobilenet", "regnet_y_002"}, BACKBONES))
 def test_backbones_build_at_their_smallest_size(name):
     size = BACKBONES[name].minimum_size
     network = build_backbone(name, image_size=size)
@@ -101,12 +108,16 @@ def test_alpha_scales_the_width():
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(RequestError, match=r"--backbone=vgg17 .*vgg16.*efficientnet_v2_l"):
+    with pytest.raises(
+        RequestError, match=r"--backbone=vgg17 .*vgg16.*efficientnet_v2_l.*or give the path"
+    ):
         check_backbone("vgg17", image_size=64)
 
 
 def test_alpha_is_refused_where_there_is_none():
-    with pytest.raises(RequestError, match=r"--alpha=0\.5 .*vgg16.*mobilenet, mobilenet_v2"):
+    with pytest.raises(
+        RequestError, match=r"--alpha=0\.5 .*vgg16.*mobilenet, mobilenet_v2, mobilenet_v3"
+    ):
         check_backbone("vgg16", image_size=64, alpha=0.5)
     with pytest.raises(RequestError, match="--alpha=0 must be positive"):
         check_backbone("mobilenet", image_size=64, alpha=0)

@@ -24,6 +24,8 @@ class DownloadAskedForError(Exception):
         ("mobilenet", 96, 0.25),
         ("mobilenet_v2", 96, 0.35),
         ("mobilenet_v2", 100, 1.4),
+        ("mobilenet_v3_small", 96, 0.75),
+        ("mobilenet_v3_large", 100, 1.0),
         ("vgg16", 75, 1.0),
         *(
             pytest.param(name, 75, 1.0, marks=pytest.mark.slow)

@@ -38,6 +38,10 @@ FAMILIES = {
     "densenet121": 32,
     "xception": 71,
     "inception_v3": 75,
+    "mobilenet_v3_small": 32,
+    "resnet50_v2": 32,
+    "inception_resnet_v2": 75,
+    "regnet_y_002": 32,
     "efficientnet_b0": 32,
     "efficientnet_v2_b0": 32,
 }
