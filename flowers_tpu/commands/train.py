@@ -12,7 +12,8 @@ from absl import logging
 
 from flowers_tpu.data import records
 from flowers_tpu.models.backbones import check_backbone
-from flowers_tpu.monitor import console, tensorboard
+from flowers_tpu.monitor import console, tensorboard, trackers
+from flowers_tpu.monitor.watchers import Results, Watchers
 from flowers_tpu.runs import calibrating, report
 from flowers_tpu.runs import data as data_lib
 from flowers_tpu.runs.boundary import TrainingBoundary
@@ -20,7 +21,7 @@ from flowers_tpu.runs.environment import environment
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.runs.folder import SCORES, SUBMISSION, RunFolder, model_of, opened
 from flowers_tpu.runs.goodput import Goodput
-from flowers_tpu.runs.loop import fit
+from flowers_tpu.runs.loop import fit, trackers_of
 from flowers_tpu.runs.opening import (
     begin_from,
     check_same_data,
@@ -47,6 +48,8 @@ def train(given: Spec) -> None:
     check_places(given)
     if given.run.tensorboard:
         tensorboard.check_installed()
+    if given.run.track != "none":
+        trackers.check_installed(given.run.track)
     check_backbone(
         model_of(given).backbone, image_size=given.data.image_size, alpha=given.model.alpha
     )
@@ -104,6 +107,8 @@ def train(given: Spec) -> None:
             calibrating.calibrate(folder, made, records.SPLITS)
             folder.write_json(SCORES, scores)
             report.report(recipe, folder, folder, data.splits, signals)
+            with Watchers(list(trackers_of(trained, state))) as watching:
+                watching.on_results(Results(scores, report.picture_files(folder)))
         if not plan.finished(state.progress.history):
             terminal.say(
                 "Scored before its end; the same command without --finish or --max_hours "

@@ -35,6 +35,18 @@ class Epoch(NamedTuple):
         return self.history[-1]
 
 
+class Results(NamedTuple):
+    """What a finished run has come to.
+
+    Attributes:
+        scores: as `scores.json`.
+        pictures: paths of the PNG files of its report.
+    """
+
+    scores: Mapping[str, Mapping[str, float | None]]
+    pictures: Sequence[str]
+
+
 class Watcher:
     """Is told what a run came to, after all is saved that has to be. Does nothing by itself.
 
@@ -55,6 +67,9 @@ class Watcher:
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Takes an epoch that has ended."""
+
+    def on_results(self, results: Results) -> None:
+        """Takes what a finished run has come to; training is over, and nothing else is told."""
 
     def close(self) -> None:
         """Ends what it has begun."""
@@ -84,6 +99,10 @@ class Watchers(Watcher):
     def on_epoch(self, epoch: Epoch) -> None:
         """Tells all of an epoch."""
         self._tell("on_epoch", epoch)
+
+    def on_results(self, results: Results) -> None:
+        """Tells all of a run's results."""
+        self._tell("on_results", results)
 
     def close(self) -> None:
         """Closes all."""

@@ -9,7 +9,7 @@ import pandas as pd
 from absl import logging
 
 from flowers_tpu.data import source
-from flowers_tpu.monitor import console, tensorboard
+from flowers_tpu.monitor import console, tensorboard, trackers
 from flowers_tpu.monitor.pictures import Pictures
 from flowers_tpu.monitor.profile import Profile
 from flowers_tpu.monitor.watchers import Epoch, Watcher, Watchers
@@ -235,6 +235,15 @@ def epoch_times(
     }
 
 
+def trackers_of(trained: Trained, state: TrainState) -> Iterator[Watcher]:
+    """Yields who keeps a record of a run elsewhere."""
+    recipe, folder = trained.feed.recipe, trained.folder
+    if recipe.spec.run.track != "none":
+        flags = recipe.spec.exactly(recipe.resolved).flat()
+        kind = trackers.TRACKERS[recipe.spec.run.track]
+        yield kind(folder.path, flags, state.progress.history)
+
+
 def watchers(trained: Trained, plan: Plan, state: TrainState) -> Iterator[Watcher]:
     """Yields who watches a run."""
     recipe, folder, val = trained.feed.recipe, trained.folder, trained.data.splits["val"]
@@ -251,6 +260,7 @@ def watchers(trained: Trained, plan: Plan, state: TrainState) -> Iterator[Watche
             *(board, val, recipe.spec.data.evaluation_size, trained.data.class_names),
             *(plan.training.seed, trained.logits_of_few),
         )
+    yield from trackers_of(trained, state)
     if options.profiled_steps:
         yield Profile(folder.file("tensorboard"), options.profiled_steps, step)
     # Last, so that the clock of the next bar begins after what the others do.

@@ -55,6 +55,13 @@ class RunOptions(Options):
     tensorboard: bool = knob(
         True, "Write curves and pictures for TensorBoard to tensorboard/.", free=True
     )
+    track: str = knob(
+        "none",
+        "Also keep a record of the run in Weights & Biases or MLflow: pip install '.[wandb]' or "
+        "'.[mlflow]'; their own variables say where, such as WANDB_MODE=offline.",
+        choices=("none", "wandb", "mlflow"),
+        free=True,
+    )
     profile_steps: str = knob(
         "",
         "FROM,TO: profile the steps of the run after step FROM up to step TO, for TensorBoard's "

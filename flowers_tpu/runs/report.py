@@ -277,15 +277,23 @@ def _read_lacking(
     return found
 
 
+def picture_files(folder: RunFolder) -> list[str]:
+    """Returns the paths of the pictures that a report has drawn."""
+    if not files.is_dir(folder.file(_PLOTS)):
+        return []
+    names = sorted(files.list_dir(folder.file(_PLOTS)))
+    drawn = [name for name in names if report_sections.PICTURE_FILES.fullmatch(name)]
+    return [folder.file(_PLOTS, name) for name in drawn]
+
+
 def _remove_report(folder: RunFolder) -> None:
     """Removes the page, then what may have been drawn for it; files of others stay."""
     if folder.has(REPORT):
         files.remove(folder.file(REPORT))
+    for path in picture_files(folder):
+        files.remove(path)
     if not files.is_dir(folder.file(_PLOTS)):
         return
-    for name in files.list_dir(folder.file(_PLOTS)):
-        if report_sections.PICTURE_FILES.fullmatch(name):
-            files.remove(folder.file(_PLOTS, name))
     if not files.list_dir(folder.file(_PLOTS)):
         files.remove_tree(folder.file(_PLOTS))
 
