@@ -92,6 +92,13 @@ OTHERS = {
     "batch_size_per_replica": 3,
     "global_batch_size": 96,
     "shuffle_buffer": 1,
+    "eval_image_size": 400,
+    "preprocessing": "torch",
+    "accumulate_steps": 2,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "mix_probability": 0.5,
+    "track": "wandb",
     "flip_left_right": False,
     "flip_up_down": False,
     "saturation_lower": 0.1,
@@ -149,7 +156,8 @@ OTHERS = {
     "from_run": "runs/another@latest",
     "max_hours": 8.5,
 }
-NOT_WITH_OTHERS = {"finish"}  # does not go with --overwrite
+# They do not go with --overwrite, --rotation and --warmup_epochs=0.
+NOT_WITH_OTHERS = {"finish", "trivial_augment", "warmup_on"}
 
 
 def test_other_values_cover_every_flag():
@@ -193,7 +201,7 @@ def test_a_spec_survives_json():
 
 def test_flags_are_flat_and_parts_are_not():
     spec = Spec.of(**OTHERS)
-    assert spec.flat() == OTHERS | {"finish": False}
+    assert spec.flat() == OTHERS | {name: FIELDS[name].default for name in NOT_WITH_OTHERS}
     assert spec.augmentation.crop_min == 1.0
     assert spec.schedule.lr_decay == 0.9
     assert spec.run.run_dir == "runs/name"
@@ -288,6 +296,7 @@ def test_only_flags_that_change_results_count_as_differing():
         "report",
         "report_images",
         "tensorboard",
+        "track",
         "profile_steps",
         "on_nan",
         "monitor",
