@@ -87,13 +87,20 @@ def linear_classifier(num_classes: int, size: int = 2, seed: int = 0) -> Classif
 
 
 def small_classifier(
-    num_classes: int, *, image_size: int = 32, arithmetic: str = "float32", seed: int = 0, **options
+    num_classes: int,
+    *,
+    image_size: int = 32,
+    evaluation_size: int = 0,
+    arithmetic: str = "float32",
+    seed: int = 0,
+    **options,
 ) -> Classifier:
     """What `build_classifier` makes of options; by default the smallest, with random weights."""
     return build_classifier(
         ModelOptions(**{"backbone": "small_cnn", "weights": "none"} | options),
         num_classes=num_classes,
         image_size=image_size,
+        evaluation_size=evaluation_size,
         arithmetic=arithmetic,
         seed=seed,
     )

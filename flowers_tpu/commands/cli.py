@@ -29,7 +29,7 @@ from flowers_tpu.runs.options import (
     EnsembleOptions,
     EvaluateOptions,
     ExportOptions,
-    ResultsOptions,
+    PredictOptions,
 )
 from flowers_tpu.runs.spec import PARTS, Spec
 from flowers_tpu.system import allocator, stderr, terminal
@@ -61,7 +61,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command(),
     "evaluate": Command(EvaluateOptions, on_existing_run=True),
-    "predict": Command(ResultsOptions, on_existing_run=True),
+    "predict": Command(PredictOptions, on_existing_run=True),
     "export": Command(ExportOptions, on_existing_run=True, run_first=True),
     "classify": Command(
         ClassifyOptions,

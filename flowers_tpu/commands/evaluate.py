@@ -42,7 +42,8 @@ def evaluate(given: Spec, options: EvaluateOptions) -> None:
         with Signals() as signals, recipe.naming_bad_records(data):
             scores = score_splits(trained, signals, splits)
             if not is_test:
-                made = calibrating.made_by(options.checkpoint, recipe.spec.data.evaluation_size)
+                size = recipe.spec.data.evaluation_size
+                made = calibrating.made_by(options.checkpoint, size, trained.views)
                 calibrating.calibrate(output, made, splits)
             output.write_json(TEST_SCORES if is_test else SCORES, scores)
             if not is_test:

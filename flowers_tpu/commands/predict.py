@@ -8,18 +8,18 @@ Writes predictions_test.csv and submission.csv there.
 from flowers_tpu.runs import calibrating
 from flowers_tpu.runs.folder import results_folder
 from flowers_tpu.runs.opening import open_trained
-from flowers_tpu.runs.options import ResultsOptions
+from flowers_tpu.runs.options import PredictOptions
 from flowers_tpu.runs.results import predict_test
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system.signals import Signals
 
 
-def predict(given: Spec, options: ResultsOptions) -> None:
+def predict(given: Spec, options: PredictOptions) -> None:
     """Predicts the test split with a trained run, and writes the submission."""
     with results_folder(given.run.run_dir, options.output_dir) as (folder, output):
         trained = open_trained(folder, output, given, options, ("test",))
         with Signals() as signals, trained.feed.recipe.naming_bad_records(trained.data):
             predict_test(trained, signals)
         size = trained.feed.recipe.spec.data.evaluation_size
-        made = calibrating.made_by(options.checkpoint, size)
+        made = calibrating.made_by(options.checkpoint, size, trained.views)
         calibrating.apply((output, folder), made, output)

@@ -16,9 +16,10 @@ FILE = "calibration.json"
 COLUMN = "calibrated_confidence"
 
 
-def made_by(checkpoint: str, evaluation_size: int) -> dict[str, Any]:
-    """Returns what a temperature holds for: other weights, or another size, are another model."""
-    return {"checkpoint": checkpoint, "evaluation_size": evaluation_size}
+def made_by(checkpoint: str, evaluation_size: int, views: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns what a temperature holds for: other weights, size or views are another model."""
+    made = {"checkpoint": checkpoint, "evaluation_size": evaluation_size}
+    return made | {"views": list(views) or None}
 
 
 def calibrate(folder: RunFolder, made: dict[str, Any], splits: Sequence[str]) -> None:

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from flowers_tpu.options import Options, knob
 
+VIEWS = ("flip", "scales", "crops")
+
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions(Options):
@@ -137,7 +139,29 @@ class ResultsOptions(CheckpointOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateOptions(ResultsOptions):
+class PredictOptions(ResultsOptions):
+    """Which weights of a run to take, how often to look at a photo, and where results go."""
+
+    views: str = knob(
+        "",
+        "Look at each photo several times and average the probabilities: flip (its mirror image), "
+        "scales (smaller and larger), crops (five), or several of these, as flip,scales; empty: "
+        "once.",
+    )
+
+    def contradictions(self) -> Iterator[str]:
+        """See `Options`."""
+        if unknown := [name for name in self.kinds_of_views if name not in VIEWS]:
+            yield f"--views={self.views}: there is no {unknown[0]!r}, only {', '.join(VIEWS)}"
+
+    @property
+    def kinds_of_views(self) -> tuple[str, ...]:
+        """The kinds that are asked for, each once."""
+        return tuple(sorted({name.strip() for name in self.views.split(",") if name.strip()}))
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions(PredictOptions):
     """Which weights of a run to score, on which photos, and where results go."""
 
     split: str = knob(

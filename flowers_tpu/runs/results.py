@@ -14,6 +14,7 @@ from flowers_tpu.data.splits import Split
 from flowers_tpu.evaluation import disputed, predictions, scores, submission
 from flowers_tpu.evaluation.outputs import Outputs
 from flowers_tpu.models.classifier import Classifier
+from flowers_tpu.models.views import Viewed
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.runs.folder import DISPUTED, SUBMISSION, RunFolder, outputs_file, predictions_file
 from flowers_tpu.runs.recipe import Data
@@ -32,6 +33,7 @@ class Trained:
         data: the splits that are needed.
         feed: gives their batches.
         classifier: the model.
+        views: how else than once it looks at a photo; see `models.views`.
     """
 
     folder: RunFolder
@@ -39,11 +41,13 @@ class Trained:
     data: Data
     feed: Feed
     classifier: Classifier
+    views: tuple[str, ...] = ()
 
     @functools.cached_property
     def predict_step(self) -> Callable[[Iterator], tf.Tensor]:
         """Gives the logits of the next global batch; compiled once for all splits."""
-        return multistep.compile_predict_step(self.feed.recipe.strategy, self.classifier.evaluated)
+        model = Viewed(self.classifier, self.views) if self.views else self.classifier.evaluated
+        return multistep.compile_predict_step(self.feed.recipe.strategy, model)
 
     def logits(self, split: Split, signals: Signals) -> np.ndarray:
         """Returns the logits of a split in file order, `[examples, classes]` float32.

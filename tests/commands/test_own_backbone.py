@@ -39,5 +39,11 @@ def test_a_run_stays_whole_without_the_file_it_began_with(tmp_path, capsys):
     size = "--eval_image_size=24"
     assert call("evaluate", *common, f"--output_dir={other}", size) == 0, capsys.readouterr().err
     assert json.loads((other / "scores.json").read_text())["val"]["loss"] != scores["loss"]
+    for replicas in (1, 2):
+        views = ("--views=flip,scales", f"--replicas={replicas}", f"--output_dir={tmp_path}/v")
+        assert call("evaluate", *common, *views[:2], f"{views[2]}{replicas}") == 0
+    seen = [json.loads((tmp_path / f"v{n}" / "scores.json").read_text())["val"] for n in (1, 2)]
+    assert seen[0] == seen[1] and seen[0]["examples"] == 9 and seen[0]["loss"] != scores["loss"]
+
     assert call("train", *flags, "--overwrite") == 2
     assert f"--backbone={file}: there is no such file" in capsys.readouterr().err
