@@ -18,7 +18,15 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from flowers_tpu.convert import csv_list, photo_list, photo_pixels, photo_split, record_list, tables
+from flowers_tpu.convert import (
+    csv_list,
+    oxford102,
+    photo_list,
+    photo_pixels,
+    photo_split,
+    record_list,
+    tables,
+)
 from flowers_tpu.convert.options import ConvertOptions
 from flowers_tpu.convert.photo_list import Photo
 from flowers_tpu.convert.photo_pixels import Rendered, Style
@@ -74,6 +82,8 @@ def _convert(options: ConvertOptions, folder: str) -> tables.Summary:
     unpacked = os.path.join(folder, "unpacked")
     if options.from_tfrecords:
         listing = record_list.list_records(options, unpacked)
+    elif options.oxford102:
+        listing = oxford102.list_photos(options.oxford102)
     elif options.csv:
         listing = csv_list.list_csv(options.csv, options.photos)
     else:

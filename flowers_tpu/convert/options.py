@@ -25,6 +25,11 @@ class ConvertOptions(Options):
         "Folder of TFRecords as others write them, in place of --photos: under any names, with "
         "other features, compressed.",
     )
+    oxford102: str = knob(
+        "",
+        "Folder with jpg/, imagelabels.mat and setid.mat, as the Oxford 102 flowers are published, "
+        "in place of --photos; the split is the official one.",
+    )
     image_feature: str = knob("", "Their feature with the photo; empty: by its usual names.")
     label_feature: str = knob(
         "",
@@ -67,19 +72,20 @@ class ConvertOptions(Options):
 
     def contradictions(self) -> Iterator[str]:
         """Yields what is wrong with the flags, as messages."""
-        if not self.photos and not self.csv and not self.from_tfrecords:
+        others = [n for n in ("from_tfrecords", "oxford102") if getattr(self, n)]
+        if not self.photos and not self.csv and not others:
             yield (
                 "--photos=FOLDER or --csv=FILE is needed: the photos to convert; or "
                 "--from_tfrecords=FOLDER"
             )
-        if self.from_tfrecords and (self.photos or self.csv):
-            yield "--from_tfrecords: takes the place of --photos and --csv; give one of them"
+        if others and (self.photos or self.csv or len(others) > 1):
+            yield f"--{others[0]}: takes the place of --photos and --csv; give one of them"
         for name in ("image_feature", "label_feature", "id_feature"):
             if getattr(self, name) and not self.from_tfrecords:
                 yield f"--{name}: says what is in records; give --from_tfrecords too"
         if not self.output_dir:
             yield "--output_dir=FOLDER is needed: where the data set goes"
-        for name in ("photos", "csv", "from_tfrecords", "output_dir"):
+        for name in ("photos", "csv", "from_tfrecords", "oxford102", "output_dir"):
             if "://" in (value := getattr(self, name)):
                 yield f"--{name}={value}: must be local; copy the data set to a bucket afterwards"
         for name in ("photos", "from_tfrecords"):

@@ -10,6 +10,12 @@ _PHOTO = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?|heic|avif)$", re.IGNORECAS
 _SHARD = re.compile(r"\.tfrec(ord)?s?\b|-\d{5}-of-\d{5}$|^\d+-\d+x\d+-\d+\.tfrec", re.IGNORECASE)
 _OWN_SHARD = re.compile(r"^\d+-\d+x\d+-\d+\.tfrec$")
 _SIZE_FOLDER = re.compile(r"^tfrecords-jpeg-\d+x\d+$")
+# The data sets that flagfiles name, by their folders.
+_HOW_TO_GET = {
+    "oxford102": "; scripts/make_tfrecords.py --oxford102=FOLDER --sizes=192 --output_dir={path} "
+    "makes it of what is published (docs/data.md says what goes into FOLDER)",
+    "tpu-getting-started": "; it is the competition's (docs/data.md says where from)",
+}
 _MOST_FOLDERS = 20  # that are looked into
 
 
@@ -52,9 +58,9 @@ def missing(path: str) -> str:
         hint = ": unpack it and give the folder" if _is_archive(path) else ""
         return f"is a file, no folder{hint}"
     shown = "no such folder"
-    if "://" in path or os.path.isabs(path):
-        return shown
-    return f"{shown} (a path from {os.getcwd()})"
+    if "://" not in path and not os.path.isabs(path):
+        shown += f" (a path from {os.getcwd()})"
+    return shown + _HOW_TO_GET.get(os.path.basename(path.rstrip("/")), "").format(path=path)
 
 
 def _is_archive(name: str) -> bool:

@@ -6,8 +6,9 @@ import sys
 import pandas as pd
 import pytest
 
-from flowers_tpu.commands import sweep
+from flowers_tpu.commands import cli, sweep
 from flowers_tpu.reports import sweep as pictures
+from flowers_tpu.reports.options import SweepOptions
 from flowers_tpu.system import folders
 from flowers_tpu.system.errors import RequestError, StoppedError
 from tests import finished_runs
@@ -159,6 +160,13 @@ def test_a_run_that_cannot_begin(recipes, tmp_path, capsys):
     rows = pd.read_csv(tmp_path / "out" / "sweep.csv")
     assert "exit code 2" in rows["state"][0] and "nowhere: no such folder" in rows["state"][0]
     assert not (tmp_path / "out" / "sweep.png").exists()
+
+
+def test_the_list_of_the_ablation_can_be_trained():
+    path = "scripts/flagfiles/ablation.sweep"
+    jobs = list(sweep.plan_jobs(SweepOptions(seeds="0,1"), sweep.read_recipes(path)))
+    assert len(jobs) > 40 and len({job.run_dir for job in jobs}) == len(jobs)
+    assert {cli.spec_of(job.flags).data.image_size for job in jobs} == {128}
 
 
 def test_no_list_is_said(tmp_path):

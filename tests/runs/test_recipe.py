@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -73,7 +75,10 @@ def test_the_notebooks_numbers(name):
     np.testing.assert_allclose(by_epoch[:, 0], by_hand, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["quickstart", "oxford102", "notebook_vgg16", "notebook_b6"])
+FLAGFILES = sorted(path.stem for path in Path("scripts/flagfiles").glob("*.flags"))
+
+
+@pytest.mark.parametrize("name", FLAGFILES)
 def test_every_flagfile_is_valid_and_says_what_it_gives(name):
     path = f"scripts/flagfiles/{name}.flags"
     recipe = recipe_on(1, from_flagfile(path), "CPU")
