@@ -101,7 +101,7 @@ def test_no_console_message_and_no_broken_image(opened):
     assert console == []
     assert [page["width"] for page in seen] == list(WIDTHS)
     for page in seen:
-        assert page["images"] == 21 and page["broken"] == []
+        assert page["images"] == 22 and page["broken"] == []
 
 
 def test_no_horizontal_overflow(opened):

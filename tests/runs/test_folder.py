@@ -181,9 +181,9 @@ def test_a_folder_without_config_json_is_no_run_yet(tmp_path, monkeypatch):
 def test_flags_of_another_version_are_named(tmp_path):
     run = begin(tmp_path / "run")
     saved = run.read_json("config.json")
-    saved["flags"]["mixup"] = saved["flags"]["cutmix"] = 0.5
+    saved["flags"]["swirl"] = saved["flags"]["bend"] = 0.5
     run.write_json("config.json", saved)
-    with pytest.raises(RequestError, match=r"run/config\.json: .* not know \(--cutmix, --mixup\)"):
+    with pytest.raises(RequestError, match=r"run/config\.json: .* not know \(--bend, --swirl\)"):
         run.read_specs()
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from flowers_tpu.data.augment import draws
-from flowers_tpu.data.augment.draws import NAMES, draw, draws_from
+from flowers_tpu.data.augment.draws import NAMES, NUM_DRAWS, draw, draws_from
 from tests.data.augment.augmenting import drawn
 
 # Seed and number of an example, and its draws by name.
@@ -70,7 +70,7 @@ def test_the_first_example_may_be_a_number():
 @pytest.mark.core
 def test_each_example_and_each_seed_has_draws_of_its_own():
     several = np.concatenate([drawn(seed, 0, 3000) for seed in (0, 1, 2**31 - 1)])
-    assert several.shape == (9000, 18)
+    assert several.shape == (9000, NUM_DRAWS)
     # Of 24 bits each: equal ones are expected, 27 per million pairs of one place, but not all.
     assert len(np.unique(several, axis=0)) == 9000
     assert len(np.unique(several)) > 0.98 * several.size
@@ -84,7 +84,7 @@ def test_draws_are_uniform_and_independent():
     # correlation.
     np.testing.assert_allclose(values.mean(axis=0), 0.5, atol=0.016)
     np.testing.assert_allclose(values.std(axis=0), 1 / np.sqrt(12), atol=0.012)
-    np.testing.assert_allclose(np.corrcoef(values.T), np.eye(18), atol=0.06)
+    np.testing.assert_allclose(np.corrcoef(values.T), np.eye(NUM_DRAWS), atol=0.06)
     neighbours = [np.corrcoef(v[:-1], v[1:])[0, 1] for v in values.T]
     blocks = [np.corrcoef(v[:-1024], v[1024:])[0, 1] for v in values.T]
     seeds = [np.corrcoef(v, w)[0, 1] for v, w in zip(values.T, drawn(1, 0, 5000).T, strict=True)]
