@@ -318,7 +318,8 @@ def configuration(
     Args:
         flags: of the run, resolved, by name.
         defaults: of the flags.
-        evaluated: what the flags that scores depend on were when the run was scored.
+        evaluated: what the flags that scores depend on were when the run was scored; some may be
+            no flags of a run.
         environment: `environment.json`.
     """
     frame = pd.DataFrame(
@@ -332,9 +333,9 @@ def configuration(
     changed = frame[frame["value"] != frame["default"]]
     others = pd.DataFrame(
         [
-            (f"--{name}", _plain(value), _plain(flags[name]))
+            (f"--{name}", _plain(value), _plain(flags.get(name, "")))
             for name, value in evaluated.items()
-            if value != flags[name]
+            if value != flags.get(name, "")
         ],
         columns=["flag", "evaluated with", "trained with"],
     )

@@ -172,7 +172,8 @@ def make_page(
             report_sections.configuration(
                 trained.exactly(begun).flat(),
                 {name: field.default for name, field in FIELDS.items()},
-                {name: now[name] for name in EVALUATION_FLAGS},
+                {name: now[name] for name in EVALUATION_FLAGS}
+                | {"views": ",".join((_read_temperature(output) or {}).get("views") or ())},
                 folder.read_json(ENVIRONMENT),
             ),
             report_sections.training(history),

@@ -149,6 +149,14 @@ def test_the_configuration_tells_how_an_evaluation_differs():
     ]
 
 
+def test_views_of_an_evaluation_are_no_flag_of_the_run():
+    section = report_sections.configuration({"a": 1}, {"a": 1}, {"a": 1, "views": "flip"}, {})
+    (row,) = section.tables[1].rows.to_dict("records")
+    assert (row["flag"], row["evaluated with"], row["trained with"]) == ("--views", "flip", "")
+    without = report_sections.configuration({"a": 1}, {"a": 1}, {"a": 1, "views": ""}, {})
+    assert len(without.tables) == len(section.tables) - 1
+
+
 @pytest.mark.parametrize(
     ("name", "is_owned"),
     [
