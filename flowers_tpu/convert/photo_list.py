@@ -17,6 +17,8 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "eval"), "test"),
 }
+# What looks like one of them with something added: train_set, 1_val, TestImages, flowers-train.
+_LIKE_A_SPLIT = re.compile(rf"(?<![a-z])({'|'.join(SPLIT_NAMES)})(sets?|s|data|images)?(?![a-z])")
 
 
 class Photo(NamedTuple):
@@ -229,6 +231,15 @@ def _is_split(folder: str) -> bool:
             f"--photos={folder}: holds {', '.join(named)}"
             f"{f' and also {classes[0]}' if classes else ' but no train'}; expected either a "
             "folder per class or train, val and test with a folder per class in each"
+        )
+    # One such name may be a class (a toy train), and so may several (freight_train, night-train);
+    # where all are, and of different splits, the classes are one level below.
+    like = [match[1] for name in names if (match := _LIKE_A_SPLIT.search(name.casefold()))]
+    meant = {SPLIT_NAMES[name] for name in like}
+    if "train" not in splits and len(like) == len(names) and "train" in meant and len(meant) > 1:
+        raise RequestError(
+            f"--photos={folder}: {', '.join(names)} look like splits, not classes; rename them to "
+            "train, val and test"
         )
     return "train" in splits
 

@@ -120,6 +120,9 @@ def test_test_photos_beside_classes_by_their_usual_names(tmp_path):
         (["train/rose/1.jpg", "rose/2.jpg"], "holds train and also rose"),
         (["val/rose/1.jpg"], "holds val but no train"),
         (["train/rose/1.jpg", "training/rose/2.jpg"], "train and training name one and the same"),
+        (["train_set/rose/1.jpg", "val_set/rose/2.jpg"], "train_set, val_set look like splits"),
+        (["TrainImages/rose/1.jpg", "2_test/2.jpg"], "2_test, TrainImages look like splits"),
+        (["Train /rose/1.jpg", "Tests/rose/2.jpg"], "Tests, Train  look like splits"),
         (["flowers/rose/1.jpg", "flowers/lily/2.jpg"], "did you mean --photos=.*/flowers"),
         (["a/b/rose/1.jpg", "a/b/lily/2.jpg"], "'a', but it holds folders itself .such as a/b/"),
     ],
@@ -128,6 +131,15 @@ def test_folders_that_are_not_clear_are_refused(tmp_path, names, message):
     put(tmp_path, *names)
     with pytest.raises(RequestError, match=message):
         listed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [("freight_train", "night-train"), ("valley", "trainer"), ("test_tube", "train_set", "x")],
+)
+def test_classes_may_have_names_that_remind_of_splits(tmp_path, classes):
+    put(tmp_path, *(f"{name}/1.jpg" for name in classes))
+    assert {label for label, _ in listed(tmp_path).values()} == set(classes)
 
 
 def test_a_missing_folder_is_named(tmp_path):
