@@ -1,6 +1,7 @@
 """docs/kaggle.ipynb does what it says, and holds no outputs."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,3 +50,24 @@ def test_it_trains_shows_and_submits(tmp_path):
     assert "flowers_tpu doctor: " in said and "macro F1" in said
     rows = len((run / "submission.csv").read_text().splitlines()) - 1
     assert f"{rows:,} photos; the report is {run}/report.html" in said
+
+
+def test_only_what_installs_is_run_by_itself(capsys):
+    """The doctor may also say to reboot, or to end another process."""
+    (cell,) = [cell for cell in read().cells if "installing" in cell.source]
+    mends = [["sudo reboot", "python3 -m pip install -e ."], ["kill 12", "pip uninstall -y jax"]]
+    troubles = [SimpleNamespace(kind="wrong", commands=commands) for commands in mends]
+    ran = []
+    exec(
+        cell.source,
+        {
+            **{"troubles": troubles, "rules": SimpleNamespace(WRONG="wrong"), "INSTALL": True},
+            "run": lambda *command: ran.append(command),
+        },
+    )
+    assert ran == [
+        ("bash", "-c", "python3 -m pip install -e ."),
+        ("bash", "-c", "pip uninstall -y jax"),
+    ]
+    said = capsys.readouterr().out
+    assert "agree: sudo reboot" in said and "agree: kill 12" in said
