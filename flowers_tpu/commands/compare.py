@@ -14,7 +14,7 @@ from flowers_tpu.options import fields_of
 from flowers_tpu.reports import compare as comparison
 from flowers_tpu.reports import style
 from flowers_tpu.reports.options import CompareOptions
-from flowers_tpu.runs.folder import HISTORY, SCORES, TIMING, RunFolder, runs_near
+from flowers_tpu.runs.folder import HISTORY, SCORES, TIMING, run_at, several
 from flowers_tpu.runs.options import RunOptions
 from flowers_tpu.system import files, terminal
 from flowers_tpu.system.errors import RequestError, RunError
@@ -35,11 +35,7 @@ def compare(options: CompareOptions, paths: list[str]) -> None:
             `output` exists or cannot be written.
     """
     output = options.output
-    if len(paths) < 2:
-        raise RequestError(f"expected at least two runs to compare, found only {paths[0]}")
-    paths = [path.rstrip("/") for path in paths]
-    if repeated := [path for path in paths if paths.count(path) > 1]:
-        raise RequestError(f"{repeated[0]}: is given twice; give every run once")
+    paths = several(paths)
     if not output.endswith(".png"):
         raise RequestError(f"--output={output}: expected the name of a PNG file, like runs.png")
     if files.exists(output) and not options.overwrite:
@@ -76,11 +72,7 @@ def read_run(path: str, name: str) -> comparison.Run:
     Raises:
         RequestError: there is no run.
     """
-    folder = RunFolder(path)
-    if not folder.is_run():
-        raise RequestError(
-            f"{path}: no run there (it has no config.json){runs_near(path)}; expected run folders"
-        )
+    folder = run_at(path)
     spec, resolved = folder.read_specs()
     return comparison.Run(
         name=name,

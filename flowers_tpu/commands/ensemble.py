@@ -16,11 +16,10 @@ runs that were not trained on it, and the test photos are predicted by all.
 from flowers_tpu.monitor import console
 from flowers_tpu.runs import calibrating, report
 from flowers_tpu.runs.ensemble import Ensemble, gather, read_member
-from flowers_tpu.runs.folder import SCORES, RunFolder
+from flowers_tpu.runs.folder import SCORES, RunFolder, several
 from flowers_tpu.runs.options import EnsembleOptions
 from flowers_tpu.runs.results import score_outputs, write_submission
 from flowers_tpu.system import files, folders, terminal
-from flowers_tpu.system.errors import RequestError
 from flowers_tpu.system.signals import Signals
 
 
@@ -34,12 +33,7 @@ def ensemble(options: EnsembleOptions, paths: list[str]) -> None:
     Raises:
         RequestError: there is just one run, one is given twice, or they do not fit together.
     """
-    paths = [path.rstrip("/") for path in paths]
-    if len(paths) < 2:
-        raise RequestError(f"expected at least two runs to average, found only {paths[0]}")
-    if repeated := [path for path in paths if paths.count(path) > 1]:
-        raise RequestError(f"{repeated[0]}: is given twice; give every run once")
-    members = [read_member(path) for path in paths]
+    members = [read_member(path) for path in several(paths)]
     made = gather(members, search=options.weights == "search")
     folders.check_usable(options.output_dir, "output_dir", folders.ENSEMBLE)
     with folders.locked(options.output_dir, "output_dir"), Signals() as signals:

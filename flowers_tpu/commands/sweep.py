@@ -36,7 +36,6 @@ from flowers_tpu.reports import style
 from flowers_tpu.reports import sweep as pictures
 from flowers_tpu.reports.compare import table
 from flowers_tpu.reports.options import SweepOptions
-from flowers_tpu.runs.folder import RunFolder
 from flowers_tpu.system import files, folders, terminal
 from flowers_tpu.system.errors import RequestError, RunError, StoppedError
 from flowers_tpu.system.signals import Signals
@@ -183,13 +182,12 @@ def _row(job: Job, code: int) -> dict[str, object]:
         return row | {"state": f"failed with exit code {code}: {said[-1] if said else ''}",
                       **dict.fromkeys(("macro_f1", "low", "high", "accuracy"))}  # fmt: skip
     run = read_run(job.run_dir, job.name)
-    val = RunFolder(job.run_dir).read_json("scores.json")["val"]
     columns = {"macro_f1": "macro_f1", "low": "macro_f1_low", "high": "macro_f1_high"}
     shown = table([run]).iloc[0]
     return row | {
         "state": "finished",
-        **{column: val[score] for column, score in columns.items()},
-        "accuracy": val["accuracy"],
+        **{column: run.scores["val"][score] for column, score in columns.items()},
+        "accuracy": run.scores["val"]["accuracy"],
         "epochs": int(shown["epochs"]),
         "best": shown["best"],
         "train_macro_f1": shown["train F1"],

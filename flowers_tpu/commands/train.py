@@ -51,7 +51,10 @@ def train(given: Spec) -> None:
     if given.run.track != "none":
         trackers.check_installed(given.run.track)
     check_backbone(
-        model_of(given).backbone, image_size=given.data.image_size, alpha=given.model.alpha
+        model_of(given).backbone,
+        image_size=given.data.image_size,
+        evaluation_size=given.data.evaluation_size,
+        alpha=given.model.alpha,
     )
     if show_if_finished(given):
         return

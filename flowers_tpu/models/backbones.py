@@ -118,12 +118,15 @@ def preprocessing_of(options: ModelOptions) -> Preprocessing:
     return "inside" if options.preprocessing == "none" else options.preprocessing
 
 
-def check_backbone(name: str, *, image_size: int, alpha: float = 1.0) -> Backbone:
+def check_backbone(
+    name: str, *, image_size: int, evaluation_size: int = 0, alpha: float = 1.0
+) -> Backbone:
     """Looks a backbone up and checks that it can be built so; cheap, builds nothing.
 
     Args:
         name: a key of `BACKBONES`, or the path of a file.
         image_size: side of the square images, pixels.
+        evaluation_size: of those of evaluation and prediction; 0: the same.
         alpha: width factor.
 
     Returns:
@@ -133,11 +136,13 @@ def check_backbone(name: str, *, image_size: int, alpha: float = 1.0) -> Backbon
         RequestError: the name is unknown, the images are too small, or the backbone has no alpha.
     """
     backbone = lookup(name)
-    if image_size < backbone.minimum_size:
-        raise RequestError(
-            f"--image_size={image_size} is too small for --backbone={name}, "
-            f"which needs at least {backbone.minimum_size}."
-        )
+    sizes = {"image_size": image_size, "eval_image_size": evaluation_size or image_size}
+    for flag, size in sizes.items():
+        if size < backbone.minimum_size:
+            raise RequestError(
+                f"--{flag}={size} is too small for --backbone={name}, "
+                f"which needs at least {backbone.minimum_size}."
+            )
     if not backbone.takes_alpha and alpha != 1.0:
         with_alpha = ", ".join(key for key, value in BACKBONES.items() if value.takes_alpha)
         raise RequestError(

@@ -84,8 +84,7 @@ def build_classifier(
     """
     backbone, alpha = options.backbone, options.alpha
     evaluation_size = evaluation_size or image_size
-    smallest = min(image_size, evaluation_size)
-    check_backbone(backbone, image_size=smallest, alpha=alpha)
+    check_backbone(backbone, image_size=image_size, evaluation_size=evaluation_size, alpha=alpha)
 
     with precision_policy(arithmetic), _seeded(seed), _statistics_of_first_replica():
         network = build_backbone(backbone, image_size=image_size, alpha=alpha)

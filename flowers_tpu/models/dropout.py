@@ -61,8 +61,7 @@ class StatelessDropout(tf.keras.layers.Layer):
 
     In training, replica r of n with a local batch of b takes rows [r·b, (r+1)·b) of the mask for
     the global batch of n·b, so all replicas must hold equally many examples; a part of a replica's
-    batch takes its part of these rows. Kept units are scaled
-    by 1 / (1 - rate).
+    batch takes its part of these rows. Kept units are scaled by 1 / (1 - rate).
 
     Args:
         rate: share of units to drop, in [0, 1).

@@ -9,7 +9,7 @@ import numpy as np
 from flowers_tpu.data import records
 from flowers_tpu.evaluation import ensembles, intervals
 from flowers_tpu.evaluation.outputs import Outputs
-from flowers_tpu.runs.folder import RunFolder, outputs_file, runs_near
+from flowers_tpu.runs.folder import RunFolder, outputs_file, run_at
 from flowers_tpu.system import files, folders
 from flowers_tpu.system.errors import RequestError
 
@@ -52,14 +52,11 @@ def read_member(path: str) -> Member:
     Raises:
         RequestError: there is no run, it lacks outputs, or some are not finite.
     """
-    folder = RunFolder(path)
-    run = path
     if folders.belongs_to(path, folders.RESULTS):
+        folder = RunFolder(path)
         run = folder.read_json(folders.RESULTS.marker)["run"]
-    elif not folder.is_run():
-        raise RequestError(
-            f"{path}: no run there (it has no config.json){runs_near(path)}; expected run folders"
-        )
+    else:
+        folder, run = run_at(path), path
     lacking = [name for name in records.SPLITS if not folder.has(outputs_file(name))]
     if lacking:
         where = "" if run == path else f" --output_dir={path}"

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -48,6 +48,34 @@ def runs_near(path: str) -> str:
     inner = [files.join(path, name) for name in files.list_dir(path)[:_MOST_LOOKED_AT]]
     runs = [folder for folder in inner if folders.belongs_to(folder, folders.RUN)]
     return f"; did you mean {' or '.join(runs[:3])}?" if runs else ""
+
+
+def run_at(path: str) -> "RunFolder":
+    """Returns the folder of a run that was named as an argument.
+
+    Raises:
+        RequestError: there is no run.
+    """
+    folder = RunFolder(path)
+    if not folder.is_run():
+        raise RequestError(
+            f"{path}: no run there (it has no {_CONFIG}){runs_near(path)}; expected run folders"
+        )
+    return folder
+
+
+def several(paths: Sequence[str]) -> list[str]:
+    """Returns the paths of runs that are looked at together, without a slash at their ends.
+
+    Raises:
+        RequestError: there is just one, or one is given twice.
+    """
+    if len(paths) < 2:
+        raise RequestError(f"expected at least two runs, found only {paths[0]}")
+    paths = [path.rstrip("/") for path in paths]
+    if repeated := [path for path in paths if paths.count(path) > 1]:
+        raise RequestError(f"{repeated[0]}: is given twice; give every run once")
+    return paths
 
 
 class RunFolder:

@@ -114,6 +114,13 @@ def test_an_unknown_name_lists_the_known():
         check_backbone("vgg17", image_size=64)
 
 
+def test_the_flag_of_the_size_that_is_too_small_is_named():
+    with pytest.raises(RequestError, match=r"--image_size=16 is too small .* at least 32"):
+        check_backbone("vgg16", image_size=16, evaluation_size=64)
+    with pytest.raises(RequestError, match=r"--eval_image_size=16 is too small .* at least 32"):
+        check_backbone("vgg16", image_size=64, evaluation_size=16)
+
+
 def test_alpha_is_refused_where_there_is_none():
     with pytest.raises(
         RequestError, match=r"--alpha=0\.5 .*vgg16.*mobilenet, mobilenet_v2, mobilenet_v3"
