@@ -38,8 +38,12 @@ def outputs_file(split: str) -> str:
     return f"outputs_{split}.npz"
 
 
-def runs_near(path: str) -> str:
-    """Returns the runs one level above or below a folder that is none, in words; '' for none."""
+def no_run_at(path: str) -> str:
+    """Says that a folder is no run's, and which runs are one level above or below it."""
+    return f"no run there (it has no {_CONFIG}){_runs_near(path)}"
+
+
+def _runs_near(path: str) -> str:
     if not files.is_dir(path):
         return ""
     above = os.path.normpath(files.join(path, os.pardir))
@@ -58,9 +62,7 @@ def run_at(path: str) -> "RunFolder":
     """
     folder = RunFolder(path)
     if not folder.is_run():
-        raise RequestError(
-            f"{path}: no run there (it has no {_CONFIG}){runs_near(path)}; expected run folders"
-        )
+        raise RequestError(f"{path}: {no_run_at(path)}; expected run folders")
     return folder
 
 
@@ -160,8 +162,7 @@ class RunFolder:
         """
         if not self.is_run():
             raise RequestError(
-                f"--run_dir={self.path}: no run there (it has no {_CONFIG}){runs_near(self.path)}; "
-                "scripts/train.py makes one"
+                f"--run_dir={self.path}: {no_run_at(self.path)}; scripts/train.py makes one"
             )
         try:
             return read_saved(self.read_json(_CONFIG))

@@ -9,7 +9,7 @@ from flowers_tpu.models.classifier import Classifier
 from flowers_tpu.runs import data as data_lib
 from flowers_tpu.runs.data import Data
 from flowers_tpu.runs.feed import Feed
-from flowers_tpu.runs.folder import BAD_RECORDS, DATA, ORIGIN, RunFolder, runs_near
+from flowers_tpu.runs.folder import BAD_RECORDS, DATA, ORIGIN, RunFolder, no_run_at
 from flowers_tpu.runs.options import PredictOptions, ResultsOptions
 from flowers_tpu.runs.recipe import Recipe, check_places
 from flowers_tpu.runs.results import Trained
@@ -82,7 +82,7 @@ def begin_from(
     origin = RunFolder(path)
     flag = f"--from_run={spec.run.from_run}"
     if not origin.is_run():
-        raise RequestError(f"{flag}: no run there (it has no config.json){runs_near(path)}")
+        raise RequestError(f"{flag}: {no_run_at(path)}")
     names = class_names(origin)
     if names is not None and names != data.class_names:
         raise RequestError(
