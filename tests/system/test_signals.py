@@ -3,7 +3,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -130,12 +129,12 @@ def test_in_another_thread_it_goes_on_without_signals(capsys):
 
 
 def test_neither_threads_nor_files_are_left():
-    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    before, files = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         with Signals():
             pass
-    deadline = time.monotonic() + 10
-    while threading.active_count() > threads and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == threads
-    assert len(os.listdir("/proc/self/fd")) == files
+    # Those of the tests before may end meanwhile: only what is new counts.
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=10)
+    assert set(threading.enumerate()) <= before
+    assert len(os.listdir("/proc/self/fd")) <= files
