@@ -15,12 +15,14 @@ The list has flags for all runs, then a name in brackets for each recipe, with i
 Each recipe is trained once for each of --seeds, by train.py, in a run directory of its own below
 --output_dir, with its output beside it in a .txt. The same command again continues: finished runs
 are read, an interrupted one goes on. A run that fails is one row that says so; the others go on.
+With other --seeds or --only, the rows of runs that finished in earlier calls stay.
 
 Writes sweep.csv (a row a run), summary.csv and summary.md (a row a recipe: mean and standard
 deviation over the seeds, 95 % interval, gain over the first recipe) and sweep.png.
 """
 
 import dataclasses
+import io
 import os
 import re
 import signal
@@ -75,22 +77,24 @@ def sweep(options: SweepOptions, arguments: list[str]) -> None:
     """
     if len(arguments) > 1:
         raise RequestError(f"expected one list of recipes, found also {arguments[1]}")
-    jobs = list(plan_jobs(options, read_recipes(arguments[0])))
+    recipes = read_recipes(arguments[0])
+    jobs = list(plan_jobs(options, recipes))
     for job in jobs:
         try:
             spec_of(job.flags)
         except RequestError as error:
             raise RequestError(f"{arguments[0]}: [{job.name}]: {error}") from error
-    done: list[dict[str, object]] = []
     with folders.locked(options.output_dir, "output_dir"), Signals() as signals:
+        rows = _earlier(options.output_dir, list(recipes))
         for number, job in enumerate(jobs, 1):
             terminal.say(f"[{number}/{len(jobs)}] {job.name}, seed {job.seed} …")
             code = _train(job, signals)
             signals.check()
-            done.append(_row(job, code))
-            terminal.say(f"    {done[-1]['state']}{_told(done[-1])}")
-            _write(options.output_dir, pd.DataFrame(done))
-    _tell(options.output_dir, pd.DataFrame(done))
+            rows[job.name, job.seed] = row = _row(job, code)
+            terminal.say(f"    {row['state']}{_told(row)}")
+            table = _in_order(rows, list(recipes))
+            _write(options.output_dir, table)
+    _tell(options.output_dir, table)
 
 
 def read_recipes(path: str) -> dict[str, list[str]]:
@@ -194,6 +198,23 @@ def _row(job: Job, code: int) -> dict[str, object]:
         "minutes": shown["minutes"],
         "run_dir": job.run_dir,
     }
+
+
+def _earlier(folder: str, recipes: list[str]) -> dict[tuple[str, int], dict[str, object]]:
+    """The finished runs of earlier calls, by recipe and seed, as far as the list has them."""
+    path = files.join(folder, "sweep.csv")
+    if not files.exists(path):
+        return {}
+    rows = pd.read_csv(io.StringIO(files.read_text(path)))
+    rows = rows[(rows["state"] == "finished") & rows["name"].isin(recipes)]
+    return {(row["name"], row["seed"]): row for row in rows.to_dict("records")}
+
+
+def _in_order(rows: dict[tuple[str, int], dict], recipes: list[str]) -> pd.DataFrame:
+    """The rows as a table: recipes as in the list, then by seed."""
+    return pd.DataFrame(
+        [rows[key] for key in sorted(rows, key=lambda k: (recipes.index(k[0]), k[1]))]
+    )
 
 
 def _told(row: dict[str, object]) -> str:

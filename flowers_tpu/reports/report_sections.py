@@ -293,6 +293,7 @@ def time_spent(seconds: Mapping[str, float]) -> Section:
     """
     names = {
         "train": "steps that moved training on",
+        "input": "waiting for photos",
         "compile": "first calls, which compile",
         "start": "start: TensorFlow, data, model",
         "validation": "validation",

@@ -20,7 +20,7 @@ from flowers_tpu.training.calls import Call
 FILE = "goodput.csv"
 COLUMNS = (
     *("began", "wall_seconds", "start_seconds", "compile_seconds", "train_seconds"),
-    *("validation_seconds", "checkpoint_seconds", "lost_seconds"),
+    *("input_seconds", "validation_seconds", "checkpoint_seconds", "lost_seconds"),
 )
 
 
@@ -44,7 +44,7 @@ class Goodput:
     now: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
-        self._seconds = dict.fromkeys(COLUMNS[2:7], 0.0)
+        self._seconds = dict.fromkeys(COLUMNS[2:-1], 0.0)
         self._began = self.now() - (self.clock() - self.began_at)
         self._earlier = self._read_earlier()
         self._started = False
@@ -64,7 +64,9 @@ class Goodput:
 
     def add(self, call: Call) -> None:
         """Adds a compiled call of training; the first of a stage compiles."""
-        self._seconds["compile_seconds" if call.compiles else "train_seconds"] += call.seconds
+        self._seconds["input_seconds"] += call.input_seconds
+        kind = "compile_seconds" if call.compiles else "train_seconds"
+        self._seconds[kind] += call.seconds - call.input_seconds
         with contextlib.suppress(OSError):  # a sign of life; there is no such file on `gs://`
             os.utime(self.folder.file(folders.LOCK))
 
@@ -87,9 +89,9 @@ def summary(table: pd.DataFrame) -> dict[str, float]:
     """Returns the seconds of each kind over all processes, `other`, `wall`, and `goodput`.
 
     Args:
-        table: as in `goodput.csv`.
+        table: as in `goodput.csv`; one of before has fewer columns.
     """
-    sums = table.drop(columns="began").sum()
+    sums = table.reindex(columns=COLUMNS).drop(columns="began").sum()
     wall = float(sums["wall_seconds"] + sums["lost_seconds"])
     parts = {name.removesuffix("_seconds"): float(sums[name]) for name in COLUMNS[2:]}
     other = wall - sum(parts.values())

@@ -52,7 +52,7 @@ def fit(
     val, stage, saved_step = trained.data.splits["val"], None, int(state.step.numpy())
     with Watchers(watchers(trained, plan, state)) as watching:
         while not plan.finished(history):
-            epoch, begin = len(history), time.monotonic()
+            epoch, begin, waited = len(history), time.monotonic(), 0.0
             step = int(state.step.numpy())
             if plan.schedule.stage(epoch) != stage:
                 stage, pacer = plan.schedule.stage(epoch), Pacer(plan.training.steps_per_loop)
@@ -64,12 +64,10 @@ def fit(
             for call in calls.train_epoch(work.train_steps, iterator, plan, state, boundary, pacer):
                 stop_or_skip(call, plan, feed, checkpoints, saved_step)
                 goodput.add(call)
+                waited += call.input_seconds
                 if call.decision.save:
-                    with goodput.spent_on("checkpoint"):
-                        checkpoints.save_latest()
+                    save(checkpoints, boundary, goodput)
                     saved_step = call.step
-                    boundary.saved()
-                    goodput.write()
                 if call.decision.stop == "signal":
                     raise_stopped()
                 watching.on_call(call)
@@ -87,7 +85,7 @@ def fit(
                         break
                     watching.on_validation(evaluated)
             if evaluated.decision.stop:
-                checkpoints.save_latest()
+                save(checkpoints, boundary, goodput)
                 raise_stopped()
             validated_at = time.monotonic()
             photos = sum(split.size for split in trained.data.splits.values())
@@ -106,16 +104,13 @@ def fit(
             row["kept"] = plan.is_best(row, history)
             history.append(row)
             state.progress.sums = metrics.empty(plan.num_classes)
-            with goodput.spent_on("checkpoint"):
-                if row["kept"]:
-                    with state.averaged():
-                        checkpoints.save_best(epoch + 1)
-                checkpoints.save_latest()
+            if row["kept"]:
+                with goodput.spent_on("checkpoint"), state.averaged():
+                    checkpoints.save_best(epoch + 1)
+            save(checkpoints, boundary, goodput)
             saved_step = row["step"]
-            boundary.saved()
-            goodput.write()
             times = epoch_times(
-                *(epoch, trained_at - begin, validated_at - trained_at),
+                *(epoch, trained_at - begin, waited, validated_at - trained_at),
                 *((row["step"] - step) * plan.photos_per_step, val.size),
             )
             folder.write_table(HISTORY, pd.DataFrame(history))
@@ -128,6 +123,14 @@ def fit(
                 watching.on_epoch(epoch_ended)
     # A run that was killed between its last checkpoint and this table is finished all the same.
     folder.write_table(HISTORY, pd.DataFrame(history))
+
+
+def save(checkpoints: Checkpoints, boundary: TrainingBoundary, goodput: Goodput) -> None:
+    """Saves the state as it is between two calls."""
+    with goodput.spent_on("checkpoint"):
+        checkpoints.save_latest()
+    boundary.saved()
+    goodput.write()
 
 
 class Work(NamedTuple):
@@ -223,12 +226,18 @@ def raise_stopped() -> None:
 
 
 def epoch_times(
-    epoch: int, train_seconds: float, val_seconds: float, photos: int, val_photos: int
+    epoch: int,
+    train_seconds: float,
+    input_seconds: float,
+    val_seconds: float,
+    photos: int,
+    val_photos: int,
 ) -> dict[str, float]:
     """Returns a row of `timing.csv`; photos/s are NaN if all steps had been done before."""
     return {
         "epoch": epoch + 1,
         "train_seconds": train_seconds,
+        "input_seconds": input_seconds,
         "train_images_per_second": photos / train_seconds if photos else math.nan,
         "val_seconds": val_seconds,
         "val_images_per_second": val_photos / val_seconds,

@@ -63,6 +63,7 @@ class Call(NamedTuple):
         gradient_norm: of its last step, before clipping.
         images_per_second: NaN for the first call of a stage, which compiles.
         seconds: that it took.
+        input_seconds: of them, those in which it waited for photos; see `Results.input_waits`.
         compiles: whether it is the first of a stage.
         bad_steps: those whose outcomes are in no sum. If bad steps are not skipped it is the first
             one alone: weights and outcomes are spoilt from there on, and nothing may be saved.
@@ -76,6 +77,7 @@ class Call(NamedTuple):
     gradient_norm: float
     images_per_second: float
     seconds: float
+    input_seconds: float
     compiles: bool
     bad_steps: tuple[BadStep, ...]
     decision: Decision
@@ -120,8 +122,8 @@ def train_epoch(
     while step < epoch_end:
         count = decision.steps
         with pacer.timed(count):
-            outcomes, norms, finite = train_steps(iterator, tf.constant(count, tf.int32))
-            outcomes, norms, finite = outcomes.numpy(), norms.numpy(), finite.numpy()
+            results = train_steps(iterator, tf.constant(count, tf.int32))
+            outcomes, norms, finite, waits = (part.numpy() for part in results)
         bad = [
             BadStep(step + int(n), float(plan.rates[step + n]), float(norms[n]))
             for n in np.flatnonzero(~finite)
@@ -141,6 +143,7 @@ def train_epoch(
             gradient_norm=float(norms[-1]),
             images_per_second=plan.photos_per_step / pacer.step_seconds,
             seconds=pacer.seconds,
+            input_seconds=float(waits.sum()),
             compiles=pacer.calls == 1,
             bad_steps=tuple(bad),
             decision=decision,

@@ -18,11 +18,15 @@ class Results(NamedTuple):
         outcomes: `[steps, global batch, metrics.COLUMNS]` float32, in the order of the photos.
         gradient_norms: `[steps]` float32.
         finite: `[steps]` bool.
+        input_waits: `[steps]` float32, seconds from the end of the step before (of the call's
+            begin) until the batch was there. Where the host runs ahead of a device that is still
+            busy with earlier steps, it is the host's wait: the device waited for less.
     """
 
     outcomes: tf.Tensor
     gradient_norms: tf.Tensor
     finite: tf.Tensor
+    input_waits: tf.Tensor
 
 
 class ReplicaStep(NamedTuple):
@@ -149,12 +153,18 @@ def compile_train_steps(
         outcomes = tf.TensorArray(tf.float32, num_steps)
         norms = tf.TensorArray(tf.float32, num_steps)
         finite = tf.TensorArray(tf.bool, num_steps)
+        waits = tf.TensorArray(tf.float32, num_steps)
+        done = tf.timestamp()
         for number in tf.range(num_steps):
-            result = do(next(iterator))
+            batch = next(iterator)
+            wait = tf.maximum(_time_of(strategy, batch) - done, 0)
+            waits = waits.write(number, tf.cast(wait, tf.float32))
+            result = do(batch)
+            done = _time_of(strategy, result)
             outcomes = outcomes.write(number, _joined(strategy, result.outcomes))
             norms = norms.write(number, _local(strategy, result.gradient_norm))
             finite = finite.write(number, _local(strategy, result.finite))
-        return Results(outcomes.stack(), norms.stack(), finite.stack())
+        return Results(outcomes.stack(), norms.stack(), finite.stack(), waits.stack())
 
     return train_steps
 
@@ -191,6 +201,12 @@ def compile_predict_step(
 def _local(strategy: tf.distribute.Strategy, value) -> tf.Tensor:
     """A value that is equal on every replica."""
     return strategy.experimental_local_results(value)[0]
+
+
+def _time_of(strategy: tf.distribute.Strategy, values) -> tf.Tensor:
+    """When values are there on all replicas, float64 seconds since 1970; nothing waits for it."""
+    with tf.control_dependencies(tf.nest.flatten(strategy.experimental_local_results(values))):
+        return tf.timestamp()
 
 
 def _joined(strategy: tf.distribute.Strategy, values) -> tf.Tensor:

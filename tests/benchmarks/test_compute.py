@@ -109,7 +109,8 @@ def test_a_call_has_as_many_steps_as_one_of_the_loop(
         steps = int(num_steps)
         now[0] += call_seconds + steps * step_seconds + (0 if done else 20)  # the first compiles
         done.append(steps)
-        return Results(tf.zeros([steps, BATCH, 5]), tf.zeros([steps]), tf.fill([steps], True))
+        zeros = tf.zeros([steps])
+        return Results(tf.zeros([steps, BATCH, 5]), zeros, tf.fill([steps], True), zeros)
 
     monkeypatch.setattr(pacing, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     work = make_work(folder)

@@ -94,6 +94,33 @@ def test_a_sweep_of_which_one_run_fails(recipes, tmp_path, monkeypatch, capsys):
     assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_rows_of_earlier_calls_stay_if_their_runs_finished(recipes, tmp_path, monkeypatch):
+    data = write_data_set(tmp_path / "data")
+    out = tmp_path / "out"
+    fails = {("gentler", 2)}
+
+    def train(job, signals):
+        if (job.name, job.seed) in fails:
+            (out / "gentler-seed2.txt").write_text("train: the end of the world\n")
+            return 1
+        finished_runs.write_run(job.run_dir, data, seed=job.seed)
+        return 0
+
+    monkeypatch.setattr(sweep, "_train", train)
+    assert call("sweep", recipes, f"--output_dir={out}", "--seeds=2,1") == 1
+    assert call("sweep", recipes, f"--output_dir={out}", "--seeds=10", "--only=as it is") == 0
+    rows = pd.read_csv(out / "sweep.csv")
+    found = rows[["name", "seed", "state"]].values.tolist()
+    assert found == [
+        *(["as it is", seed, "finished"] for seed in (1, 2, 10)),
+        ["gentler", 1, "finished"],
+    ]
+    assert pd.read_csv(out / "summary.csv")["runs"].tolist() == [3, 1]
+    recipes.write_text("[gentler]\n--backbone=small_cnn\n")  # the other one is gone
+    assert call("sweep", recipes, f"--output_dir={out}", "--seeds=1") == 0
+    assert pd.read_csv(out / "sweep.csv")["name"].tolist() == ["gentler"]
+
+
 def test_two_sweeps_in_one_folder_are_refused(recipes, tmp_path, capsys):
     out = str(tmp_path / "out")
     with folders.locked(out, "output_dir"):

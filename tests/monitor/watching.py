@@ -15,7 +15,9 @@ from flowers_tpu.training.steps import Objective
 
 
 def call(step, steps=1, loss=1.0, images_per_second=64.0) -> Call:
-    return Call(step, steps, 0.25, loss, 2.0, images_per_second, 1.0, False, (), Decision(steps))
+    return Call(
+        step, steps, 0.25, loss, 2.0, images_per_second, 1.0, 0.25, False, (), Decision(steps)
+    )
 
 
 def eval_call(steps=1) -> EvalCall:
@@ -42,6 +44,7 @@ def times(epoch):
     return {
         "epoch": epoch,
         "train_seconds": 2.0,
+        "input_seconds": 0.5,
         "train_images_per_second": 100.0 * epoch,
         "val_seconds": 1.0,
         "val_images_per_second": 1000.0 * epoch,

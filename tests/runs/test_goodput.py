@@ -19,8 +19,8 @@ class Clock:
         return self.time
 
 
-def call(seconds, compiles=False):
-    return Call(1, 1, 0.1, 1.0, 1.0, 8.0, seconds, compiles, (), Decision(1))
+def call(seconds, compiles=False, waits=0.0):
+    return Call(1, 1, 0.1, 1.0, 1.0, 8.0, seconds, waits, compiles, (), Decision(1))
 
 
 def make(folder, clock, last_life=None, since_1970=5000.0):
@@ -32,14 +32,14 @@ def make(folder, clock, last_life=None, since_1970=5000.0):
 
 
 def test_a_process_by_hand(tmp_path):
-    """10 s of start, 3 of compiling, 20 of steps, 4 of validation, 2 of saving, 1 of others."""
+    """Start 10 s, compiling 3, steps 20, waiting 5, validation 4, saving 2, others 1."""
     clock = Clock()
     spent = make(tmp_path, clock)
     clock.time += 10
     spent.starts()
-    for seconds, compiles in ((3, True), (12, False), (8, False)):
+    for seconds, compiles, waits in ((5, True, 2), (12, False, 0), (11, False, 3)):
         clock.time += seconds
-        spent.add(call(seconds, compiles))
+        spent.add(call(seconds, compiles, waits))
     spent.starts()  # the next epoch's changes nothing
     for what, seconds in (("validation", 4), ("checkpoint", 2)):
         with spent.spent_on(what):
@@ -49,13 +49,26 @@ def test_a_process_by_hand(tmp_path):
     clock.time += 50  # killed: nobody writes this down
     table = RunFolder(str(tmp_path)).read_table(goodput.FILE)
     assert table.iloc[0].to_dict() == {
-        **{"began": 5000, "wall_seconds": 40, "start_seconds": 10, "compile_seconds": 3},
-        **{"train_seconds": 20, "validation_seconds": 4, "checkpoint_seconds": 2},
+        **{"began": 5000, "wall_seconds": 45, "start_seconds": 10, "compile_seconds": 3},
+        **{
+            "train_seconds": 20,
+            "input_seconds": 5,
+            "validation_seconds": 4,
+            "checkpoint_seconds": 2,
+        },
         "lost_seconds": 0,
     }
     assert goodput.summary(table) == {
-        **{"start": 10, "compile": 3, "train": 20, "validation": 4, "checkpoint": 2, "lost": 0},
-        **{"other": 1, "wall": 40, "goodput": 0.5},
+        **{
+            "start": 10,
+            "compile": 3,
+            "train": 20,
+            "input": 5,
+            "validation": 4,
+            "checkpoint": 2,
+            "lost": 0,
+        },
+        **{"other": 1, "wall": 45, "goodput": 20 / 45},
     }
 
 
@@ -76,6 +89,13 @@ def test_what_a_killed_process_did_after_its_last_save_is_lost(tmp_path):
     assert list(table["lost_seconds"]) == [12, 0]
     found = goodput.summary(table)
     assert found["wall"] == 60 and found["goodput"] == pytest.approx(48 / 60)
+
+
+def test_a_table_of_before_has_no_time_of_waiting():
+    row = {"began": 0.0, "wall_seconds": 40.0, "start_seconds": 10.0, "compile_seconds": 3.0}
+    row |= {"train_seconds": 20.0, "validation_seconds": 4.0, "checkpoint_seconds": 2.0}
+    found = goodput.summary(pd.DataFrame([row | {"lost_seconds": 0.0}]))
+    assert (found["input"], found["other"], found["goodput"]) == (0, 1, 0.5)
 
 
 def test_a_call_is_a_sign_of_life(tmp_path):

@@ -129,6 +129,7 @@ class Run:
                 tf.constant([outcomes(step) for step in numbers], tf.float32),
                 tf.constant([3.0] * len(numbers)),
                 tf.constant([step not in self.bad for step in numbers]),
+                tf.constant([0.25] * len(numbers)),
             )
 
         return train_steps
@@ -351,12 +352,13 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(make_run, caplog):
 
 
 def test_times_of_epochs(make_run):
-    """A step takes a second, a validation one in all."""
+    """A step takes a second, a quarter of it waiting for photos; a validation one in all."""
     run = make_run([1.0, 1.0], epochs=1).fit()
     expected = pd.DataFrame(
         {
             "epoch": [1, 2],
             "train_seconds": [5.0, 5.0],
+            "input_seconds": [1.25, 1.25],
             "train_images_per_second": [4.0, 4.0],
             "val_seconds": [1.0, 1.0],
             "val_images_per_second": [8.0, 8.0],

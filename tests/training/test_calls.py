@@ -49,6 +49,7 @@ def pretending(state, bad=()):
             tf.constant(np.stack([outcomes_of(step) for step in numbers])),
             tf.constant(np.float32(100 + numbers)),
             tf.constant([step not in bad for step in numbers]),
+            tf.constant(np.float32(0.25 * numbers)),
         )
 
     return train_steps
@@ -89,6 +90,7 @@ def test_each_call_says_what_it_came_to():
     assert [call.learning_rate for call in found] == [6, 8, 9]
     assert [call.loss for call in found] == [5.5, 6.5, 7]  # means of 5..6, 5..8, 5..9
     assert [call.gradient_norm for call in found] == [106, 108, 109]
+    assert [call.input_seconds for call in found] == [(5 + 6) / 4, (7 + 8) / 4, 9 / 4]
     assert {call.bad_steps for call in found} == {()}
     assert state.progress.skipped == []
 

@@ -1,4 +1,5 @@
 import functools
+import time
 
 import numpy as np
 import pytest
@@ -219,6 +220,41 @@ def test_a_loop_over_parts_brings_no_condition(make_strategy):
     cond, body, functions = loop_of(function, batches(strategy, [0]), tf.constant(1))
     assert set(read_by_condition(cond, body)) == {tf.int32}
     assert branches(body, functions) == []
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("slow", ["input", "step"])
+def test_what_a_step_waits_for_is_the_input_only(make_strategy, replicas, slow):
+    """0.1 s for each of a replica's four batches, in the reading or in the step."""
+
+    def asleep(images):
+        def sleep(images):
+            time.sleep(0.1)
+            return images
+
+        slept = tf.numpy_function(sleep, [images], images.dtype)
+        return tf.ensure_shape(slept, images.shape)
+
+    def slowly(batch):
+        return {**batch, "image": asleep(batch["image"])}
+
+    strategy, local = make_strategy(replicas), BATCH // replicas
+    dataset = tf.data.Dataset.from_tensors(batch(local, CLASSES, seed=0)).repeat(4 * replicas)
+    if slow == "input":
+        dataset = dataset.map(slowly)
+    train_steps = multistep.compile_train_steps(
+        *(strategy, make_state(strategy), "finetune", objective_of()),
+        slowly if slow == "step" else None,
+    )
+    iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset.prefetch(8)))
+    begin = time.perf_counter()
+    waits = train_steps(iterator, tf.constant(4)).input_waits.numpy()
+    assert waits.shape == (4,) and (waits >= 0).all()
+    assert waits.sum() < time.perf_counter() - begin
+    if slow == "input":
+        assert (waits >= 0.05).all()  # the first batches are read while the call is compiled
+    else:
+        assert waits[1:].sum() < 0.1  # of 0.3 s
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
