@@ -20,13 +20,14 @@ class Shard:
 
     path: str
     image_size: int  # side of its square photos, pixels
-    count: int  # records in use: all of them, but for those left out
-    left_out: tuple[int, ...] = ()  # numbers of the others, from 0
+    count: int  # records in use: all of them, but for those that follow
+    left_out: tuple[int, ...] = ()  # numbers of those that cannot be used, from 0
+    passed_over: tuple[int, ...] = ()  # of those that can be, but do not belong to the split
 
     def in_use(self) -> list[bool]:
         """Whether each record is in use, up to the last one that is."""
-        left_out = set(self.left_out)
-        flags = [n not in left_out for n in range(self.count + len(left_out))]
+        others = {*self.left_out, *self.passed_over}
+        flags = [n not in others for n in range(self.count + len(others))]
         while flags and not flags[-1]:
             flags.pop()
         return flags
@@ -124,7 +125,7 @@ def shard_reader(shards: Sequence[Shard]) -> Callable[[tf.Tensor], tf.data.Datas
     def read(number: tf.Tensor) -> tf.data.Dataset:
         return tf.data.TFRecordDataset(tf.gather(paths, number), None, records.READ_BUFFER)
 
-    if not any(shard.left_out for shard in shards):
+    if not any(shard.left_out or shard.passed_over for shard in shards):
         return read
     # Nothing after the last record in use is read: the file may be damaged there.
     in_use = tf.ragged.constant([shard.in_use() for shard in shards], tf.bool, ragged_rank=1)

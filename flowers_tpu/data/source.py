@@ -45,33 +45,46 @@ class Source:
 def from_files(split: Split, decode: Decoder) -> Source:
     """Reads and decodes each time."""
 
+    read, numbers = shard_reader(split.shards), _numbers(split)
+
     def example(serialized: tf.Tensor) -> Example:
         parsed = records.parse(serialized)
         return {"image": decode(parsed["image"]), "label": parsed["label"]}
 
-    return Source(split, decode.side, shard_reader(split.shards), example)
+    if not split.relabeled:
+        return Source(split, decode.side, read, example)
+    labels = _labels(split)
+
+    def numbered(shard: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.zip((numbers(shard), read(shard)))
+
+    def relabeled(element: tuple[tf.Tensor, tf.Tensor]) -> Example:
+        number, serialized = element
+        return {**example(serialized), "label": labels[number]}
+
+    return Source(split, decode.side, numbered, relabeled)
 
 
 def from_records(split: Split, decode: Decoder) -> Source:
     """Keeps the serialized records in memory, and decodes each time."""
-    files = from_files(split, decode)
-    kept = _Kept(_in_file_order(files), split.size, f"reading {split.name}")
-    return Source(
-        split, decode.side, _numbers(split), lambda number: files.example(kept.item(number))
-    )
+    kept = _Kept(_in_file_order(split), split.size, f"reading {split.name}")
+    labels = _labels(split)
+
+    def example(number: tf.Tensor) -> Example:
+        return {"image": decode(records.parse(kept.item(number))["image"]), "label": labels[number]}
+
+    return Source(split, decode.side, _numbers(split), example)
 
 
 def from_pixels(split: Split, decode: Decoder) -> Source:
     """Decodes once, and keeps the pixels in memory."""
-    files = from_files(split, decode)
-    decoded = _in_file_order(files).map(
-        lambda element: files.example(element)["image"],
+    decoded = _in_file_order(split).map(
+        lambda serialized: decode(records.parse(serialized)["image"]),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
     pixels = _Kept(decoded, split.size, f"decoding {split.name}")
-    labels = split.labels
-    labels = tf.constant(np.full(split.size, -1, np.int32) if labels is None else labels)
+    labels = _labels(split)
 
     def example(number: tf.Tensor) -> Example:
         return {"image": pixels.item(number), "label": labels[number]}
@@ -188,5 +201,11 @@ def _numbers(split: Split) -> Callable[[tf.Tensor], tf.data.Dataset]:
     return lambda shard: tf.data.Dataset.range(bounds[shard], bounds[shard + 1])
 
 
-def _in_file_order(source: Source) -> tf.data.Dataset:
-    return tf.data.Dataset.range(len(source.split.shards)).flat_map(source.elements)
+def _labels(split: Split) -> tf.Tensor:
+    """The labels in file order; of a split that has none -1."""
+    none = np.full(split.size, records.NO_LABEL, np.int32)
+    return tf.constant(none if split.labels is None else split.labels)
+
+
+def _in_file_order(split: Split) -> tf.data.Dataset:
+    return tf.data.Dataset.range(len(split.shards)).flat_map(shard_reader(split.shards))

@@ -24,6 +24,7 @@ class Split:
         shards: its files, in name order.
         ids: `[examples]` str, in file order.
         labels: `[examples]` int32 in file order, or None where the split has no labels.
+        relabeled: whether labels are others than those in the records.
         problems: why records are left out; empty unless bad records are skipped.
         fingerprints: `[examples]` int64, of the bytes of their JPEGs; equal ones, equal photos.
         jpeg_sizes: `[examples]` int64, bytes.
@@ -36,6 +37,7 @@ class Split:
     problems: tuple[Problem, ...] = ()
     fingerprints: np.ndarray | None = None  # None only where nothing was read
     jpeg_sizes: np.ndarray | None = None
+    relabeled: bool = False
 
     @property
     def size(self) -> int:
@@ -51,6 +53,52 @@ class Split:
     def left_out(self) -> int:
         """The number of records that are no examples, as they cannot be used."""
         return sum(len(shard.left_out) for shard in self.shards)
+
+
+def joined(name: str, parts: Sequence[Split]) -> Split:
+    """Returns one split of the examples of several, which have labels and photos of one size."""
+    return Split(
+        name,
+        shards=tuple(shard for part in parts for shard in part.shards),
+        ids=np.concatenate([part.ids for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        problems=tuple(problem for part in parts for problem in part.problems),
+        fingerprints=np.concatenate([part.fingerprints for part in parts]),
+        jpeg_sizes=np.concatenate([part.jpeg_sizes for part in parts]),
+        relabeled=any(part.relabeled for part in parts),
+    )
+
+
+def chosen(name: str, split: Split, wanted: np.ndarray, *, with_problems: bool = True) -> Split:
+    """Returns a split of some examples of another, in the same order.
+
+    Args:
+        name: of the new split.
+        split: the other.
+        wanted: `[examples]` bool, in file order.
+        with_problems: whether the records that cannot be used count as the new split's; of several
+            that are chosen from one, one split should have them.
+    """
+    shards, begin = [], 0
+    for shard in split.shards:
+        numbers = np.flatnonzero(shard.in_use())
+        here = wanted[begin : begin + shard.count]
+        begin += shard.count
+        left_out = shard.left_out if with_problems else ()
+        others = {*shard.passed_over, *numbers[~here].tolist(), *shard.left_out} - {*left_out}
+        passed_over = tuple(sorted(others))
+        count = int(here.sum())
+        shards.append(Shard(shard.path, shard.image_size, count, left_out, passed_over))
+    return dataclasses.replace(
+        split,
+        name=name,
+        shards=tuple(shards),
+        ids=split.ids[wanted],
+        labels=None if split.labels is None else split.labels[wanted],
+        problems=split.problems if with_problems else (),
+        fingerprints=split.fingerprints[wanted],
+        jpeg_sizes=split.jpeg_sizes[wanted],
+    )
 
 
 def read_split(

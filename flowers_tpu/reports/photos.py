@@ -87,8 +87,9 @@ def serialized(shards: Sequence[Shard], *, in_order: bool) -> tf.data.Dataset:
 def _only(shard: Shard, places: np.ndarray) -> Shard:
     """Returns a shard of which nothing is in use but the examples at some places."""
     in_use = np.flatnonzero(shard.in_use())
-    others = np.setdiff1d(np.arange(shard.count + len(shard.left_out)), in_use[places])
-    return dataclasses.replace(shard, count=len(places), left_out=tuple(others.tolist()))
+    records_there = shard.count + len(shard.left_out) + len(shard.passed_over)
+    others = np.setdiff1d(np.arange(records_there), in_use[places]).tolist()
+    return dataclasses.replace(shard, count=len(places), left_out=(), passed_over=tuple(others))
 
 
 def sheet(

@@ -125,11 +125,15 @@ def test_an_evaluation_sees_the_same_whatever_is_kept(sources, read_each_time, c
     assert labels.tolist() == [n for n in range(13) if n not in BAD]
 
 
+def in_file_order(made):
+    return tf.data.Dataset.range(len(made.split.shards)).flat_map(made.elements)
+
+
 @pytest.mark.parametrize("cache", source.MAKERS)
 def test_unlabeled_photos_have_no_label_in_any(tmp_path, cache):
     split = write(tmp_path, "test", labeled=False)
     unlabeled = source.MAKERS[cache](split, DECODERS["whole"])
-    for element in source._in_file_order(unlabeled):
+    for element in in_file_order(unlabeled):
         example = unlabeled.example(element)
         assert (example["label"].dtype, example["label"].numpy()) == (tf.int32, -1)
 
@@ -141,7 +145,7 @@ def test_examples_are_decoded_photos_with_their_labels(sources, split, cache, de
     reader = shard_reader(split.shards)
     serialized = [record for n in range(len(COUNTS)) for record in reader(tf.constant(n, tf.int64))]
     assert len(serialized) == 11
-    elements = list(source._in_file_order(made))
+    elements = list(in_file_order(made))
     for number, (element, record) in enumerate(zip(elements, serialized, strict=True)):
         example = made.example(element)
         expected = DECODERS[decoder](records.parse(record)["image"])
@@ -180,7 +184,7 @@ def test_what_is_kept_is_not_read_again(tmp_path, read_each_time, cache):
 )
 def test_pixels_are_not_decoded_again(sources, cache, decodes):
     made = sources[cache, "whole"]
-    element = next(iter(source._in_file_order(made)))
+    element = next(iter(in_file_order(made)))
     graph = tf.function(made.example).get_concrete_function(element).graph
     assert ("DecodeJpeg" in {operation.type for operation in graph.get_operations()}) == decodes
 
