@@ -64,22 +64,25 @@ def check(folder: str, num_classes: int) -> Report:
     return Report(problems, pd.DataFrame(rows, columns=columns), of_splits)
 
 
-def new_problems(folder: str, split: Split, num_classes: int) -> list[Problem]:
+def new_problems(split: Split, num_classes: int) -> list[Problem]:
     """Decodes every photo of a split that was read before; returns what was not known of it."""
-    shards = find_shards(folder, split.name)
-    known = None if split.labels is None else num_classes
+    shards = [
+        Shard(s.path, s.image_size, s.count + len(s.left_out) + len(s.passed_over))
+        for s in split.shards
+    ]
+    known = None if split.labels is None or split.relabeled else num_classes
     contents = examine_shards(shards, split.name, known, decode=True)
     return [p for content in contents for p in content.problems if p not in split.problems]
 
 
 @contextlib.contextmanager
-def naming_bad_records(folder: str, splits: Iterable[Split], num_classes: int) -> Iterator[None]:
+def naming_bad_records(splits: Iterable[Split], num_classes: int) -> Iterator[None]:
     """Turns the error of a photo that cannot be decoded into one that says which it is."""
     try:
         yield
     except verify.ERRORS as error:
         for split in splits:
-            if problems := new_problems(folder, split, num_classes):
+            if problems := new_problems(split, num_classes):
                 raise RunError(
                     f"{problems[0]} (met on the way: the start reads headers only). Repair it "
                     "and run the same command again, or begin anew with --bad_records=skip"

@@ -138,6 +138,11 @@ def shard_reader(shards: Sequence[Shard]) -> Callable[[tf.Tensor], tf.data.Datas
     return read_used
 
 
+def in_file_order(shards: Sequence[Shard]) -> tf.data.Dataset:
+    """Gives the serialized records in use of shards, one after the other."""
+    return tf.data.Dataset.range(len(shards)).flat_map(shard_reader(shards))
+
+
 def _enumerate(items: Sequence[object]) -> str:
     *rest, last = (str(item) for item in items)
     return f"{', '.join(rest)} and {last}" if rest else last

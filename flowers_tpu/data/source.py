@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from flowers_tpu.data import records
 from flowers_tpu.data.decode import Decoder
-from flowers_tpu.data.shards import shard_reader
+from flowers_tpu.data.shards import in_file_order, shard_reader
 from flowers_tpu.data.splits import Split
 from flowers_tpu.system import memory, terminal
 
@@ -44,7 +44,6 @@ class Source:
 
 def from_files(split: Split, decode: Decoder) -> Source:
     """Reads and decodes each time."""
-
     read, numbers = shard_reader(split.shards), _numbers(split)
 
     def example(serialized: tf.Tensor) -> Example:
@@ -67,7 +66,7 @@ def from_files(split: Split, decode: Decoder) -> Source:
 
 def from_records(split: Split, decode: Decoder) -> Source:
     """Keeps the serialized records in memory, and decodes each time."""
-    kept = _Kept(_in_file_order(split), split.size, f"reading {split.name}")
+    kept = _Kept(in_file_order(split.shards), split.size, f"reading {split.name}")
     labels = _labels(split)
 
     def example(number: tf.Tensor) -> Example:
@@ -78,7 +77,7 @@ def from_records(split: Split, decode: Decoder) -> Source:
 
 def from_pixels(split: Split, decode: Decoder) -> Source:
     """Decodes once, and keeps the pixels in memory."""
-    decoded = _in_file_order(split).map(
+    decoded = in_file_order(split.shards).map(
         lambda serialized: decode(records.parse(serialized)["image"]),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
@@ -205,7 +204,3 @@ def _labels(split: Split) -> tf.Tensor:
     """The labels in file order; of a split that has none -1."""
     none = np.full(split.size, records.NO_LABEL, np.int32)
     return tf.constant(none if split.labels is None else split.labels)
-
-
-def _in_file_order(split: Split) -> tf.data.Dataset:
-    return tf.data.Dataset.range(len(split.shards)).flat_map(shard_reader(split.shards))

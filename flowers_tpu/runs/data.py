@@ -2,18 +2,24 @@
 
 import dataclasses
 import functools
+import os
+import re
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from absl import logging
 
-from flowers_tpu.data import classes, fingerprints, records, shards, splits
+from flowers_tpu.data import check, choosing, classes, fingerprints, records, shards
+from flowers_tpu.data import splits as splits_lib
 from flowers_tpu.data.options import DataOptions
 from flowers_tpu.data.splits import Split
 from flowers_tpu.evaluation import submission
 from flowers_tpu.example_data import example
 from flowers_tpu.system import files, terminal
 from flowers_tpu.system.errors import RequestError
+
+PSEUDO_LABELS = "pseudo_labels.json"  # beside train/: who gave the labels, and of which photos
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +29,17 @@ class Data:
     Attributes:
         folder: holds `train/`, `val/` and `test/`.
         class_names: by label; of a run that is trained those it was trained with.
-        splits: by name.
+        splits: by name; no `val` if nothing validates.
+        further: what became of the photos of other data sets, see `choosing.Choice`; empty if there
+            are none.
+        test_photos: how many training photos are photos of the test split.
     """
 
     folder: str
     class_names: tuple[str, ...]
     splits: dict[str, Split]
+    further: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
+    test_photos: int = 0
 
     @property
     def num_classes(self) -> int:
@@ -79,11 +90,13 @@ def load(
     Raises:
         RequestError: something is wrong with the data, or they have another class.
     """
+    if options.chooses and not {"train", "val"}.isdisjoint(names):
+        return _chosen(options, names, trained_names)
     folder = folder_of(options)
     own_names = class_names_of(options, folder)
     known = own_names or trained_names or classes.FLOWERS
     read = functools.partial(
-        splits.read_split,
+        splits_lib.read_split,
         folder,
         num_classes=len(known),
         bad_records=options.bad_records,
@@ -112,6 +125,104 @@ def load(
     return Data(folder, trained_names, mapped)
 
 
+def _chosen(
+    options: DataOptions, names: tuple[str, ...], trained_names: tuple[str, ...] | None
+) -> Data:
+    """Loads a data set of which flags say what trains and what validates."""
+    plain = dataclasses.replace(options, folds=0, fold=0, train_splits="train", extra_data_dirs="")
+    has_test = files.is_dir(files.join(folder_of(options), "test"))
+    data = load(plain, records.SPLITS if has_test else records.LABELED_SPLITS, trained_names)
+    further = [
+        _further(dataclasses.replace(plain, data_dir=place, classes=""), data)
+        for place in options.further
+    ]
+    with check.naming_bad_records(
+        [*data.splits.values(), *(one.split for one in further)], data.num_classes
+    ):
+        choice = choosing.choose(options, data.class_names, data.splits, further)
+    _tell(choice)
+    splits = {**data.splits, **choice.splits}
+    splits = {name: splits[name] for name in names if name in splits}
+    if options.train_splits != "train":
+        splits.pop("val", None)
+    return dataclasses.replace(
+        data, splits=splits, further=choice.further, test_photos=choice.test_photos
+    )
+
+
+def _further(options: DataOptions, data: Data) -> choosing.Further:
+    """Reads the labeled photos of another data set.
+
+    Raises:
+        RequestError: there are none, their names are not known, or they have another size.
+    """
+    flag = f"--extra_data_dirs: {options.data_dir}"
+    folder = folder_of(options)
+    names = class_names_of(options, folder)
+    if names is None:
+        raise RequestError(
+            f"{flag}: has no classes.txt, so nobody knows what its labels mean; write the names of "
+            "its classes there, one a line"
+        )
+    there = [name for name in records.LABELED_SPLITS if files.is_dir(files.join(folder, name))]
+    if not there:
+        raise RequestError(f"{flag}: has neither train/ nor val/ with labeled photos")
+    size = data.splits["train"].photo_size
+    parts = [
+        splits_lib.read_split(folder, name, len(names), bad_records=options.bad_records)
+        for name in there
+    ]
+    if found := [part.photo_size for part in parts if part.photo_size != size]:
+        raise RequestError(
+            f"{flag}: has photos of {found[0]} px, but the data have {size} px; convert them to "
+            f"that size by scripts/make_tfrecords.py --image_size={size}"
+        )
+    split = splits_lib.joined(os.path.basename(options.data_dir.rstrip("/")), parts)
+    own = np.array(names)[split.labels]
+    labels = {_plain(name): label for label, name in enumerate(data.class_names)}
+    table = np.array([labels.get(_plain(name), -1) for name in names], np.int32)
+    return choosing.Further(
+        options.data_dir,
+        dataclasses.replace(
+            split,
+            labels=table[split.labels],
+            relabeled=True,
+            ids=np.array([f"{split.name}/{name}" for name in split.ids]),
+        ),
+        own,
+        pseudo_labeled=files.exists(files.join(folder, PSEUDO_LABELS)),
+    )
+
+
+def _plain(name: str) -> str:
+    """The name of a class, however it is written: `Water_Lily` is `water lily`."""
+    return " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
+
+
+def _tell(choice: choosing.Choice) -> None:
+    """Says what trains, and why other photos do not."""
+    for folder, rows in choice.further.groupby("folder", sort=False) if len(choice.further) else ():
+        reasons = ", ".join(
+            f"{rows[name].sum():,} {text}"
+            for name, text in choosing.REASONS.items()
+            if rows[name].sum()
+        )
+        terminal.say(
+            f"{folder}: {rows['taken'].sum():,} of {rows['photos'].sum():,} photos train"
+            + (f"; left out: {reasons}" if reasons else "")
+        )
+    if choice.left_out:
+        terminal.say(
+            f"train: {choice.left_out:,} photos are left out, as they are near-copies of "
+            "validation or test photos"
+        )
+    if choice.test_photos:
+        logging.warning(
+            "%d photos of the test split train, by labels that a model gave them: scores say so",
+            choice.test_photos,
+        )
+
+
 def check_names_are_the_competitions(folder: str, labels: np.ndarray) -> None:
     """Refuses to call classes by the competition's names if there are fewer of them.
 
@@ -136,6 +247,7 @@ def record_of(data: Data) -> dict[str, Any]:
     """Returns what a run keeps of its data, to know them again."""
     return {
         "class_names": list(data.class_names),
+        "test_photos_in_training": data.test_photos,
         "splits": {
             name: {
                 "photos": split.size,
@@ -201,7 +313,7 @@ def _mapped(split: Split, own: tuple[str, ...], trained: tuple[str, ...], folder
             f"{', '.join(trained[:5])}{', …' if len(trained) > 5 else ''}. Give photos of its own "
             "classes, or their names by --classes"
         )
-    return dataclasses.replace(split, labels=table[split.labels])
+    return dataclasses.replace(split, labels=table[split.labels], relabeled=True)
 
 
 def compare_test_ids(options: DataOptions, folder: str, ids: np.ndarray) -> None:

@@ -26,7 +26,8 @@ from flowers_tpu.training.state import TrainState
 # The flags in which an evaluation may differ from the training, where results depend on them.
 EVALUATION_FLAGS = (
     *("data_dir", "classes", "batch_size_per_replica", "global_batch_size", "precision"),
-    "eval_image_size",
+    *("eval_image_size", "folds", "fold", "fold_seed", "train_splits", "extra_data_dirs"),
+    "allow_near_copies",
 )
 
 

@@ -93,7 +93,7 @@ class Recipe:
 
     def naming_bad_records(self, data: Data) -> contextlib.AbstractContextManager[None]:
         """Turns the error of a photo that cannot be decoded into one that says which it is."""
-        return check.naming_bad_records(data.folder, data.splits.values(), data.num_classes)
+        return check.naming_bad_records(data.splits.values(), data.num_classes)
 
     def plan(self, data: Data) -> Plan:
         """Works out every number of a run on a data set.

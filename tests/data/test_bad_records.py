@@ -165,14 +165,14 @@ def test_damaged_pixels_pass_the_start_and_not_a_full_check(tmp_path):
     write(tmp_path, replaced={BAD: with_photo(cut(jpeg()))})
     known = read(tmp_path)
     assert known.size == 12
-    (problem,) = check.new_problems(str(tmp_path), known, CLASSES)
+    (problem,) = check.new_problems(known, CLASSES)
     assert str(problem) == (
         f"{tmp_path / 'train' / SECOND}: record 1 of 5 (counted from 0), id bad: "
         "a JPEG whose pixels cannot be decoded: damaged or cut short"
     )
     split = read(tmp_path, "skip")
     assert (split.size, split.left_out, split.problems) == (11, 1, (problem,))
-    assert not check.new_problems(str(tmp_path), split, CLASSES)
+    assert not check.new_problems(split, CLASSES)
 
 
 @pytest.mark.parametrize("mode", ["fail", "skip"])

@@ -9,7 +9,7 @@ import tensorflow as tf
 from flowers_tpu.data import decode, pipeline, records, source
 from flowers_tpu.data.splits import chosen, joined, read_split
 from flowers_tpu.reports import photos as photo_reading
-from tests.photos import write_data_set, write_split
+from tests.photos import write_split
 
 pytestmark = pytest.mark.core
 

@@ -283,7 +283,7 @@ def test_mutations_one_by_one_are_refused_or_harmless_or_named_later(tmp_path, s
         try:
             labels = evaluate(split)
         except verify.ERRORS:
-            problems = check.new_problems(str(folder), split, CLASSES)
+            problems = check.new_problems(split, CLASSES)
             assert [p.record for p in problems] == [n for n, g in enumerate(good) if not g], name
             outcomes["named later"] += 1
         else:
