@@ -56,7 +56,8 @@ def _tell(made: Ensemble) -> None:
     about = made.about
     terminal.say("\n  weight  val macro F1  run")
     for run in about["runs"]:
-        terminal.say(f"{run['weight']:>8.4f}{run['val_macro_f1']:>14.4f}  {run['run']}")
+        f1 = f"{run['val_macro_f1']:.4f}" if "val_macro_f1" in run else "–"
+        terminal.say(f"{run['weight']:>8.4f}{f1:>14}  {run['run']}")
     if about["photos_known_by"] == "ids":
         terminal.say("The photos are of different sizes, so they were matched by their ids.")
     if about["folds"]:
@@ -67,6 +68,9 @@ def _tell(made: Ensemble) -> None:
         return
     if about["weights"] == "search":
         terminal.say("The scores of val are cross-validated: by weights fitted without the photo.")
+    if "gain_over_best" not in about:
+        terminal.say("Nothing validates the runs, so that nothing measures their mean.")
+        return
     terminal.say(
         f"Macro F1 of val over the best run: {about['gain_over_best']:+.4f} "
         f"(95 %: {about['gain_low']:+.4f} to {about['gain_high']:+.4f})."

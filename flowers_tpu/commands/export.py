@@ -45,7 +45,7 @@ def export(given: Spec, options: ExportOptions) -> None:
     ):
         trained = open_trained(
             *(folder, RunFolder(part), exporting.on_one_device(given), options),
-            exporting.splits_for(options.format),
+            exporting.splits_for(options.format, given),
         )
         size = trained.feed.recipe.spec.data.evaluation_size
         temperature = _temperature(folder, options, size)
@@ -58,7 +58,7 @@ def export(given: Spec, options: ExportOptions) -> None:
         about |= {"image_size": size, "temperature": temperature}
         about["checked"] = [dataclasses.asdict(one) for one in checked]
         publish.mark(part, folders.EXPORT, about)
-    print_checked(checked)
+    print_checked(checked, exporting.compared_on(trained).name)
     if options.format == "keras":
         terminal.say("\nIt is of Keras 2: plain tf.keras opens it with TF_USE_LEGACY_KERAS=1 set.")
     terminal.say(f"\nexport: {output} ({FILE} says what it is, and how to load it)")
@@ -77,10 +77,11 @@ def _temperature(folder: RunFolder, options: ExportOptions, size: int) -> float:
     return found
 
 
-def print_checked(checked: list[exporting.Checked]) -> None:
-    """Prints how the files of an export do on the validation photos."""
+def print_checked(checked: list[exporting.Checked], split: str) -> None:
+    """Prints how the files of an export do on the photos of a split."""
+    what = "validation" if split == "val" else "training"
     for one in checked:
         terminal.say(
-            f"{one.kind:<10} {one.size / 1e6:8.2f} MB   validation accuracy {one.accuracy:.4f}   "
+            f"{one.kind:<10} {one.size / 1e6:8.2f} MB   {what} accuracy {one.accuracy:.4f}   "
             f"probabilities within {one.difference:.1e} of the run's own model"
         )

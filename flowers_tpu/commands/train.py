@@ -19,7 +19,7 @@ from flowers_tpu.runs import data as data_lib
 from flowers_tpu.runs.boundary import TrainingBoundary
 from flowers_tpu.runs.environment import environment
 from flowers_tpu.runs.feed import Feed
-from flowers_tpu.runs.folder import SCORES, SUBMISSION, RunFolder, model_of, opened
+from flowers_tpu.runs.folder import FURTHER_PHOTOS, SCORES, SUBMISSION, RunFolder, model_of, opened
 from flowers_tpu.runs.goodput import Goodput
 from flowers_tpu.runs.loop import fit, trackers_of
 from flowers_tpu.runs.opening import (
@@ -82,6 +82,13 @@ def train(given: Spec) -> None:
                 given, recipe.resolved, environment(recipe.facts), data_lib.record_of(data)
             )
         list_bad_records(folder, recipe, data, as_begun=True)
+        if len(data.further):
+            folder.write_table(FURTHER_PHOTOS, data.further)
+        if not plan.validates:
+            terminal.note(
+                f"--train_splits={given.data.train_splits}: nothing measures this model; its "
+                "recipe is measured by a run that validates."
+            )
         checkpoints = Checkpoints(folder.checkpoints, state)
         resumed = checkpoints.restore_latest()
         if not resumed and given.run.from_run:
@@ -99,10 +106,8 @@ def train(given: Spec) -> None:
             if best is None:
                 raise RunError(nothing_to_score(given, plan, state))
             checkpoints.restore_best(best["epoch"])
-            terminal.note(
-                f"The weights of epoch {best['epoch']} are scored, the best by "
-                f"{plan.training.monitor}."
-            )
+            why = f"the best by {plan.training.monitor}" if plan.validates else "the last"
+            terminal.note(f"The weights of epoch {best['epoch']} are scored, {why}.")
             predict_test(trained, signals)
             # The scores come after all other results: they say that a run is finished.
             scores = score_splits(trained, signals)

@@ -32,14 +32,13 @@ class Lines(Watcher):
     def on_epoch(self, epoch: Epoch) -> None:
         """Prints an epoch."""
         row, times = epoch.row, epoch.times
-        best = "  best so far" if epoch.is_best else ""
+        best = "  best so far" if epoch.is_best and self._plan.validates else ""
         speed = times["train_images_per_second"]
         note(
             f"epoch {row['epoch']:>3}/{self._plan.schedule.total_epochs} {row['stage']:<8}  "
             f"rate {row['learning_rate']:.2e}  "
             f"train loss {row['loss']:.4f} acc {row['accuracy']:.4f} F1 {row['macro_f1']:.4f}  "
-            f"val loss {row['val_loss']:.4f} acc {row['val_accuracy']:.4f} "
-            f"F1 {row['val_macro_f1']:.4f}  "
+            f"{_validation(row) if self._plan.validates else 'no validation'}  "
             f"{times['train_seconds'] + times['val_seconds']:.0f} s, "
             f"{'–' if math.isnan(speed) else f'{speed:.0f}'} images/s{best}"
         )
@@ -94,6 +93,8 @@ class Bars(Watcher):
         """Shows where an epoch is, counted from 0, after a step of the run."""
         plan, photos = self._plan, self._plan.photos_per_step
         done = step - epoch * plan.steps_per_epoch
+        if done == plan.steps_per_epoch and not plan.validates:
+            return
         if done == plan.steps_per_epoch:
             self._bar = terminal.bar(self._val_photos, "validation")
             return
@@ -191,6 +192,12 @@ def print_scores(scores: dict[str, dict], folder: str, names: Sequence[str]) -> 
     there = [name for name in results if name in names]
     tables = "classification_report_*.csv, confusion_*.csv, predictions_*.csv"
     say(f"\nIn {folder}: {', '.join(there)},\n{tables}")
+
+
+def _validation(row: Row) -> str:
+    return (
+        f"val loss {row['val_loss']:.4f} acc {row['val_accuracy']:.4f} F1 {row['val_macro_f1']:.4f}"
+    )
 
 
 def _rates(plan: Plan, stage: str) -> str:

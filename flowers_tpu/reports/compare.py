@@ -124,8 +124,8 @@ def _state(run: Run) -> str:
 
 def _scores(run: Run, best: int | None) -> dict[str, object]:
     if run.scores is not None:
-        val, train_f1 = run.scores["val"], run.scores["train"]["macro_f1"]
-        values = (val["loss"], val["accuracy"], val["macro_f1"], train_f1)
+        val, train_f1 = run.scores.get("val", {}), run.scores["train"]["macro_f1"]
+        values = (*map(val.get, ("loss", "accuracy", "macro_f1")), train_f1)
     elif best is not None:
         row = run.history[run.history["epoch"] == best].iloc[0]
         values = (row["val_loss"], row["val_accuracy"], row["val_macro_f1"], None)

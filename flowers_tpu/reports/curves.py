@@ -42,7 +42,8 @@ def curve(history: pd.DataFrame, metric: str) -> Figure:
     else:
         axes.plot(history["epoch"], history[metric], color=style.TRAIN, label="train", **how)
         validation = history[f"val_{metric}"]
-        axes.plot(history["epoch"], validation, color=style.VAL, label="validation", **how)
+        if validation.notna().any():
+            axes.plot(history["epoch"], validation, color=style.VAL, label="validation", **how)
     _mark_stages(axes, history)
     _mark_best(axes, history, metric)
     _scale(axes, metric)
@@ -89,6 +90,8 @@ def _mark_best(axes: Axes, history: pd.DataFrame, metric: str) -> None:
         return
     row = history[history["epoch"] == best].iloc[0]
     column = metric if metric == "learning_rate" else f"val_{metric}"
+    if pd.isna(row[column]):  # nothing validates
+        return
     label = f"best epoch: {best} ({row[column]:.3g})"
     axes.axvline(best, color=style.GREY, linestyle="--", linewidth=1, zorder=1)
     axes.plot(

@@ -35,8 +35,8 @@ def scores(values: Mapping[str, Mapping[str, float]]) -> Section:
         values: `scores.json`; runs of 0.1 have no intervals in it.
     """
     frame = pd.DataFrame(values).T.rename_axis("split").reset_index()
-    counts = {name: int for name in ("examples", "left_out") if name in frame}
-    frame = frame.fillna({"left_out": 0} if "left_out" in frame else {}).astype(counts)
+    counts = [n for n in ("examples", "left_out", "test_photos_in_training") if n in frame]
+    frame = frame.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int))
     frame["split"] = frame["split"].map(SPLITS)
     if "macro_f1_low" in frame:
         bounds = zip(frame.pop("macro_f1_low"), frame.pop("macro_f1_high"), strict=True)
@@ -67,6 +67,8 @@ def members(about: Mapping) -> Section:
             " They are fitted to the lowest loss on the validation photos. The scores of "
             "validation are cross-validated: each photo by weights that were fitted without it."
         )
+    if "gain_over_best" not in about:
+        return Section("Members", f"{text} Nothing validates them.", (Table("Runs", frame),))
     text += (
         f" Macro F1 of validation over the best run: {about['gain_over_best']:+.4f} "
         f"(95 % interval {about['gain_low']:+.4f} to {about['gain_high']:+.4f})."
@@ -86,6 +88,7 @@ def training(history: pd.DataFrame) -> Section:
     pictures = []
     for metric, (title, unit) in curves.METRICS.items():
         names = [metric] if metric == "learning_rate" else [metric, f"val_{metric}"]
+        names = [name for name in names if pd.notna(row[name])]
         at_best = ", ".join(f"{name} {row[name]:.3g}" for name in names)
         alt = f"{title} ({unit}) in {len(history)} epochs; in epoch {row['epoch']}: {at_best}"
         draw = functools.partial(curves.curve, history, metric)
@@ -164,7 +167,7 @@ def confused_pairs(
         if len(frame)
     )
     pictures = []
-    if examples := _examples(pairs["val"], tables):
+    if examples := _examples(pairs["val"], tables) if "val" in pairs else {}:
         shown = "; ".join(f"{true} taken for {predicted}" for true, predicted in examples)
         alt = f"Photos of the most confused pairs of validation: {shown}"
         draw = functools.partial(_confused_sheet, examples, tables["val"], album)
@@ -369,6 +372,8 @@ def chosen(
     }
     if disputed is not None:
         numbers["val"].update(disputed.index[: predictions.COUNT])
+    if "val" not in matrices:
+        return {split: sorted(found) for split, found in numbers.items()}
     examples = _examples(confusion.most_confused(matrices["val"]), tables)
     for train, val in examples.values():
         if known := [n for n in train if n is not None]:

@@ -32,6 +32,8 @@ def calibrate(folder: RunFolder, made: dict[str, Any], splits: Sequence[str]) ->
         made: see `made_by`; empty for an ensemble.
         splits: whose tables get the column.
     """
+    if not folder.has(outputs_file("val")):
+        return  # nothing validates
     val = _read(folder, "val")
     if len(np.unique(val.fingerprints)) < 2 or not np.isfinite(val.logits).all():
         logging.warning(

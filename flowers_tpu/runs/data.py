@@ -16,10 +16,10 @@ from flowers_tpu.data.options import DataOptions
 from flowers_tpu.data.splits import Split
 from flowers_tpu.evaluation import submission
 from flowers_tpu.example_data import example
-from flowers_tpu.system import files, terminal
+from flowers_tpu.system import files, folders, terminal
 from flowers_tpu.system.errors import RequestError
 
-PSEUDO_LABELS = "pseudo_labels.json"  # beside train/: who gave the labels, and of which photos
+TEST_PHOTOS = "test_photos_in_training"  # in what a run keeps of its data, and in its scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,10 +132,14 @@ def _chosen(
     plain = dataclasses.replace(options, folds=0, fold=0, train_splits="train", extra_data_dirs="")
     has_test = files.is_dir(files.join(folder_of(options), "test"))
     data = load(plain, records.SPLITS if has_test else records.LABELED_SPLITS, trained_names)
-    further = [
-        _further(dataclasses.replace(plain, data_dir=place, classes=""), data)
-        for place in options.further
-    ]
+    try:
+        further = [
+            _further(dataclasses.replace(plain, data_dir=place, classes=""), data)
+            for place in options.further
+        ]
+    except RequestError as error:
+        message = str(error).replace("--data_dir", "--extra_data_dirs")
+        raise RequestError(message) from error
     with check.naming_bad_records(
         [*data.splits.values(), *(one.split for one in further)], data.num_classes
     ):
@@ -156,7 +160,7 @@ def _further(options: DataOptions, data: Data) -> choosing.Further:
     Raises:
         RequestError: there are none, their names are not known, or they have another size.
     """
-    flag = f"--extra_data_dirs: {options.data_dir}"
+    flag = f"--data_dir: {options.data_dir}"
     folder = folder_of(options)
     names = class_names_of(options, folder)
     if names is None:
@@ -190,7 +194,7 @@ def _further(options: DataOptions, data: Data) -> choosing.Further:
             ids=np.array([f"{split.name}/{name}" for name in split.ids]),
         ),
         own,
-        pseudo_labeled=files.exists(files.join(folder, PSEUDO_LABELS)),
+        pseudo_labeled=folders.belongs_to(folder, folders.PSEUDO_LABELED),
     )
 
 
@@ -247,7 +251,7 @@ def record_of(data: Data) -> dict[str, Any]:
     """Returns what a run keeps of its data, to know them again."""
     return {
         "class_names": list(data.class_names),
-        "test_photos_in_training": data.test_photos,
+        TEST_PHOTOS: data.test_photos,
         "splits": {
             name: {
                 "photos": split.size,

@@ -34,8 +34,9 @@ class Ensemble:
     """What runs come to together.
 
     Attributes:
-        outputs: by split: `val` and `test`, and `train` if all were trained on the same photos and
-            none of them is validated. The logits are logarithms of probabilities.
+        outputs: by split: `test`; `val`, if the runs validate; and `train` if all were trained on
+            the same photos and none of them is validated. The logits are logarithms of
+            probabilities.
         about: how it came to be: weights, and scores of the members; for `ensemble.json`.
     """
 
@@ -57,7 +58,9 @@ def read_member(path: str) -> Member:
         run = folder.read_json(folders.RESULTS.marker)["run"]
     else:
         folder, run = run_at(path), path
-    lacking = [name for name in records.SPLITS if not folder.has(outputs_file(name))]
+    validates = RunFolder(run).read_specs()[0].data.train_splits == "train"
+    names = [name for name in records.SPLITS if validates or name != "val"]
+    lacking = [name for name in names if not folder.has(outputs_file(name))]
     if lacking:
         where = "" if run == path else f" --output_dir={path}"
         commands = [
@@ -71,7 +74,7 @@ def read_member(path: str) -> Member:
         )
     outputs = {
         name: Outputs.from_bytes(files.read_bytes(folder.file(outputs_file(name))))
-        for name in records.SPLITS
+        for name in names
     }
     for name, of_split in outputs.items():
         bad = np.flatnonzero(~np.isfinite(of_split.logits).all(axis=1))
@@ -99,6 +102,14 @@ def gather(members: Sequence[Member], *, search: bool) -> Ensemble:
     """
     members = list(_with_equal_classes(members))
     keys = _Keys(members)
+    if lacking := [member for member in members if "val" not in member.outputs]:
+        if search or len(lacking) < len(members):
+            what = "--weights=search" if search else "the other runs validate"
+            raise RequestError(
+                f"{lacking[0].path}: has no validation photos (--train_splits=train,val), but "
+                f"{what}: average runs without them among themselves, with equal weights"
+            )
+        return _unmeasured(members, keys)
     groups = _groups(members, keys)
     if search and len(groups) > 1:
         raise RequestError(
@@ -142,6 +153,20 @@ def gather(members: Sequence[Member], *, search: bool) -> Ensemble:
     return Ensemble(outputs, about)
 
 
+def _unmeasured(members: Sequence[Member], keys: "_Keys") -> Ensemble:
+    """Averages runs of which none validates."""
+    _check_same_test_photos(members, keys)
+    weights = np.full(len(members), 1 / len(members))
+    outputs = {"test": _averaged(members, "test", keys, weights)}
+    first = keys.sorted(members[0], "train")
+    if all(np.array_equal(first, keys.sorted(member, "train")) for member in members):
+        outputs["train"] = _averaged(members, "train", keys, weights)
+    runs = [{"run": m.path, "weight": float(w)} for m, w in zip(members, weights, strict=True)]
+    known_by = "ids" if keys.by_ids else "fingerprints"
+    about = {"runs": runs, "weights": "equal", "folds": None, "photos_known_by": known_by}
+    return Ensemble(outputs, about)
+
+
 class _Keys:
     """What tells photos apart over runs: their bytes; if these are of other sizes, their ids."""
 
@@ -174,7 +199,7 @@ class _Keys:
 
 def _with_equal_classes(members: Sequence[Member]) -> Iterator[Member]:
     """Gives all members the order of the first one's classes."""
-    wanted = members[0].outputs["val"].class_names
+    wanted = members[0].outputs["test"].class_names
     for member in members:
         outputs = {}
         for name, of_split in member.outputs.items():
@@ -190,10 +215,7 @@ def _with_equal_classes(members: Sequence[Member]) -> Iterator[Member]:
 
 def _groups(members: Sequence[Member], keys: _Keys) -> list[list[Member]]:
     """Members by the photos they validate on, which nobody of a group was trained on."""
-    first = members[0]
-    for member in members[1:]:
-        if not np.array_equal(keys.sorted(first, "test"), keys.sorted(member, "test")):
-            raise RequestError(_others(first, member, "test", keys))
+    _check_same_test_photos(members, keys)
     groups: list[list[Member]] = []
     for member in members:
         own = keys.sorted(member, "val")
@@ -215,6 +237,13 @@ def _groups(members: Sequence[Member], keys: _Keys) -> list[list[Member]]:
     return groups
 
 
+def _check_same_test_photos(members: Sequence[Member], keys: _Keys) -> None:
+    first = members[0]
+    for member in members[1:]:
+        if not np.array_equal(keys.sorted(first, "test"), keys.sorted(member, "test")):
+            raise RequestError(_others(first, member, "test", keys))
+
+
 def _check_unseen(member: Member, groups: Sequence[list[Member]], keys: _Keys) -> None:
     """Raises RequestError if a run was trained on its validation, or knows not the other folds."""
     train, val = keys.sorted(member, "train"), keys.sorted(member, "val")
@@ -226,8 +255,10 @@ def _check_unseen(member: Member, groups: Sequence[list[Member]], keys: _Keys) -
         )
     known = np.union1d(train, val)
     for group in groups:
-        strange = np.setdiff1d(keys.sorted(group[0], "val"), known)
-        if len(strange):
+        others = keys.sorted(group[0], "val")
+        strange = np.setdiff1d(others, known)
+        # Some may be left out of training as near-copies of test photos.
+        if len(strange) > len(others) / 2:
             raise RequestError(
                 f"{_others(group[0], member, 'val', keys)}, and {len(strange):,} of the first are "
                 "no photos of the second at all: they are not folds of one data set. Give runs on "

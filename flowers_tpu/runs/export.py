@@ -38,7 +38,7 @@ _ACCURACY_LOST = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """A file of an export, and how it does on the validation photos.
+    """A file of an export, and how it does on the photos of `compared_on`.
 
     Attributes:
         kind: the format, or of TFLite what its numbers are.
@@ -68,9 +68,16 @@ class _File:
     takes_jpegs: bool = False
 
 
-def splits_for(format_name: str) -> tuple[str, ...]:
-    """Returns the splits that an export to a format needs."""
+def splits_for(format_name: str, given: Spec) -> tuple[str, ...]:
+    """Returns the splits that an export of a run to a format needs."""
+    if given.data.train_splits != "train":  # nothing validates
+        return ("train",)
     return ("train", "val") if format_name == "tflite" else ("val",)
+
+
+def compared_on(trained: Trained) -> Split:
+    """Returns the photos on which an export is compared: of validation, if anything validates."""
+    return trained.data.splits.get("val") or trained.data.splits["train"]
 
 
 def on_one_device(given: Spec) -> Spec:
@@ -95,14 +102,15 @@ def write(
         temperature: of a calibrated run: its logits are divided by it.
 
     Returns:
-        The files, and the run's own probabilities of the validation photos, `[examples, classes]`.
+        The files, and the run's own probabilities of the photos of `compared_on`,
+        `[examples, classes]`.
 
     Raises:
         RequestError: the backbone cannot be saved so.
         RunError: what was written gives other probabilities.
         StoppedError: a signal came.
     """
-    split = trained.data.splits["val"]
+    split = compared_on(trained)
     # First, as bad records are named by now.
     own = np.exp(scores.log_probabilities(trained.logits(split, signals) / temperature))
     made = _write(trained, options.format, folder, temperature)
@@ -130,7 +138,7 @@ def _write(trained: Trained, format_name: str, folder: str, temperature: float) 
         )
 
     if format_name == "savedmodel":
-        decoder = AnyPhotoDecoder(_decoder(trained, data.splits["val"]))
+        decoder = AnyPhotoDecoder(_decoder(trained, compared_on(trained)))
         saved_model.write(make(), folder, data.class_names, decoder)
         return [
             _File(
@@ -220,8 +228,8 @@ def _compared(
     )
     if accuracy < own_accuracy - _ACCURACY_LOST:
         logging.warning(
-            "%s: validation accuracy is %.4f, that of the run's own model %.4f",
-            *(what, accuracy, own_accuracy),
+            "%s: accuracy on %s is %.4f, that of the run's own model %.4f",
+            *(what, split.name, accuracy, own_accuracy),
         )
     from_table = None
     if table is not None:

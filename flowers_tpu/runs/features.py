@@ -25,11 +25,11 @@ class Features:
     Attributes:
         train: of the unaugmented training photos and of their mirror images,
             `[examples, 2, channels]`.
-        val: of the validation photos, `[examples, channels]`.
+        val: of the validation photos, `[examples, channels]`; None if there are none.
     """
 
     train: np.ndarray
-    val: np.ndarray
+    val: np.ndarray | None
 
 
 def work_out(feed: Feed, classifier: Classifier, signals: Signals) -> Features:
@@ -50,7 +50,7 @@ def work_out(feed: Feed, classifier: Classifier, signals: Signals) -> Features:
             f"--warmup_on=features: keeps them in the memory of one host, but {hosts} hosts read "
             "the photos; use --warmup_on=photos"
         )
-    count = 2 * splits["train"].size + splits["val"].size
+    count = 2 * splits["train"].size + (splits["val"].size if "val" in splits else 0)
     needed = count * classifier.features.output_shape[-1] * np.float32().nbytes
     memory.check(needed, "--warmup_on=features", "use --warmup_on=photos")
     network = classifier.features
@@ -69,6 +69,8 @@ def work_out(feed: Feed, classifier: Classifier, signals: Signals) -> Features:
         of(splits["train"], network, data.image_size, "features of train"),
         of(splits["train"], _Mirrored(network), data.image_size, "features of mirror images"),
     ]
+    if "val" not in splits:
+        return Features(np.stack(train, axis=1), None)
     at_evaluation = at_size(network, data.evaluation_size)
     val = of(splits["val"], at_evaluation, data.evaluation_size, "features of val")
     return Features(np.stack(train, axis=1), val)

@@ -24,7 +24,7 @@ SCORES, HISTORY, TIMING = "scores.json", "history.csv", "timing.csv"
 TEST_SCORES = "scores_test.json"
 ENVIRONMENT, SUBMISSION, BAD_RECORDS = "environment.json", "submission.csv", "bad_records.csv"
 _MOST_LOOKED_AT = 50  # folders in which a run is looked for
-DISPUTED = "disputed_labels.csv"
+DISPUTED, FURTHER_PHOTOS = "disputed_labels.csv", "further_photos.csv"
 DATA, ORIGIN, BACKBONE = "data.json", "origin.json", "backbone.h5"
 
 

@@ -40,8 +40,8 @@ def fit(
 ) -> None:
     """Trains from where the state is until the plan ends, nothing improves, or the time is up.
 
-    Every epoch ends with a validation, a row of the history and a checkpoint. What a stop leaves is
-    a state between two steps; calling this again goes on from there.
+    Every epoch ends with a validation, if there are photos for it, a row of the history and a
+    checkpoint. What a stop leaves is a state between two steps; calling this again goes on there.
 
     Raises:
         StoppedError: a signal came; the state is saved.
@@ -49,7 +49,7 @@ def fit(
             loss; what is saved is sound.
     """
     feed, folder, history = trained.feed, trained.folder, state.progress.history
-    val, stage, saved_step = trained.data.splits["val"], None, int(state.step.numpy())
+    stage, saved_step = None, int(state.step.numpy())
     with Watchers(watchers(trained, plan, state)) as watching:
         while not plan.finished(history):
             epoch, begin, waited = len(history), time.monotonic(), 0.0
@@ -75,21 +75,22 @@ def fit(
                     return
 
             trained_at = time.monotonic()
-            val_batches = val_batches or work.val_batches()
-            with goodput.spent_on("validation"), state.averaged():
-                for evaluated in calls.evaluate(
-                    *(work.eval_steps, iter(val_batches), feed.eval_steps(val), plan.num_classes),
-                    EvaluationBoundary(boundary.signals),
-                ):
-                    if evaluated.decision.stop:
-                        break
-                    watching.on_validation(evaluated)
-            if evaluated.decision.stop:
-                save(checkpoints, boundary, goodput)
-                raise_stopped()
+            val_size, evaluated = 0, None
+            if plan.validates:
+                val_size = trained.data.splits["val"].size
+                val_batches = val_batches or work.val_batches()
+                with goodput.spent_on("validation"), state.averaged():
+                    evaluated = validate(
+                        *(work, val_batches, feed.eval_steps(trained.data.splits["val"]), plan),
+                        *(boundary, watching),
+                    )
+                if evaluated.decision.stop:
+                    save(checkpoints, boundary, goodput)
+                    raise_stopped()
             validated_at = time.monotonic()
-            photos = sum(split.size for split in trained.data.splits.values())
-            boundary.reserve_for_scores(photos, (validated_at - trained_at) / val.size)
+            reserve_for_scores(
+                boundary, trained, plan, trained_at - begin, validated_at - trained_at
+            )
 
             row = make_row(
                 epoch=epoch,
@@ -97,10 +98,11 @@ def fit(
                 steps_per_epoch=plan.steps_per_epoch,
                 learning_rate=float(plan.rates[(epoch + 1) * plan.steps_per_epoch - 1]),
                 train=metrics.scores(state.progress.sums),
-                val=metrics.scores(evaluated.sums),
+                val=metrics.scores(evaluated.sums) if evaluated else None,
                 skipped=state.progress.skipped,
             )
-            stop_if_not_finite(row, plan)
+            if plan.validates:
+                stop_if_not_finite(row, plan)
             row["kept"] = plan.is_best(row, history)
             history.append(row)
             state.progress.sums = metrics.empty(plan.num_classes)
@@ -111,13 +113,14 @@ def fit(
             saved_step = row["step"]
             times = epoch_times(
                 *(epoch, trained_at - begin, waited, validated_at - trained_at),
-                *((row["step"] - step) * plan.photos_per_step, val.size),
+                *((row["step"] - step) * plan.photos_per_step, val_size),
             )
             folder.write_table(HISTORY, pd.DataFrame(history))
             timing = folder.read_table(TIMING)
             folder.write_table(TIMING, pd.concat([timing, pd.DataFrame([times])]))
             epoch_ended = Epoch(
-                *(history, times, evaluated.sums["confusion"], row["kept"]), plan.finished(history)
+                *(history, times, evaluated and evaluated.sums["confusion"], row["kept"]),
+                plan.finished(history),
             )
             with state.averaged():
                 watching.on_epoch(epoch_ended)
@@ -131,6 +134,36 @@ def save(checkpoints: Checkpoints, boundary: TrainingBoundary, goodput: Goodput)
         checkpoints.save_latest()
     boundary.saved()
     goodput.write()
+
+
+def validate(
+    work: "Work",
+    batches: Batches,
+    num_steps: int,
+    plan: Plan,
+    boundary: TrainingBoundary,
+    watching: Watchers,
+) -> calls.EvalCall:
+    """Validates, until a signal comes; returns the last call, with the sums of all before it."""
+    for evaluated in calls.evaluate(
+        *(work.eval_steps, iter(batches), num_steps, plan.num_classes),
+        EvaluationBoundary(boundary.signals),
+    ):
+        if evaluated.decision.stop:
+            break
+        watching.on_validation(evaluated)
+    return evaluated
+
+
+def reserve_for_scores(
+    boundary: TrainingBoundary, trained: Trained, plan: Plan, train_seconds: float, seconds: float
+) -> None:
+    """Keeps time for the scores, by what a photo took in validation; without one, in training."""
+    photos = sum(split.size for split in trained.data.splits.values())
+    per_photo = train_seconds / (plan.steps_per_epoch * plan.photos_per_step)
+    if plan.validates:
+        per_photo = seconds / trained.data.splits["val"].size
+    boundary.reserve_for_scores(photos, per_photo)
 
 
 class Work(NamedTuple):
@@ -156,7 +189,9 @@ def work_of(stage: str, feed: Feed, plan: Plan, state: TrainState, signals: Sign
     end = epochs * plan.steps_per_epoch
     if stage == "warmup" and plan.schedule.warmup_on == "features":
         known = features.work_out(feed, classifier, signals)
-        val = source.from_features(feed.splits["val"], known.val)
+        val = None
+        if plan.validates:
+            val = source.from_features(feed.splits["val"], known.val)
         return Work(
             multistep.compile_train_steps(strategy, state, stage, plan.objective),
             multistep.compile_eval_steps(strategy, classifier.head),
@@ -240,7 +275,7 @@ def epoch_times(
         "input_seconds": input_seconds,
         "train_images_per_second": photos / train_seconds if photos else math.nan,
         "val_seconds": val_seconds,
-        "val_images_per_second": val_photos / val_seconds,
+        "val_images_per_second": val_photos / val_seconds if val_photos else math.nan,
     }
 
 
@@ -255,7 +290,8 @@ def trackers_of(trained: Trained, state: TrainState) -> Iterator[Watcher]:
 
 def watchers(trained: Trained, plan: Plan, state: TrainState) -> Iterator[Watcher]:
     """Yields who watches a run."""
-    recipe, folder, val = trained.feed.recipe, trained.folder, trained.data.splits["val"]
+    recipe, folder = trained.feed.recipe, trained.folder
+    val = trained.data.splits.get("val")
     options, step = recipe.spec.run, int(state.step.numpy())
     yield console.Lines(plan)
     if options.tensorboard:
@@ -265,12 +301,13 @@ def watchers(trained: Trained, plan: Plan, state: TrainState) -> Iterator[Watche
             *(recipe.spec.exactly(recipe.resolved).flat(), state.progress.history, times),
         )
         yield board
-        yield Pictures(
-            *(board, val, recipe.spec.data.evaluation_size, trained.data.class_names),
-            *(plan.training.seed, trained.logits_of_few),
-        )
+        if val:
+            yield Pictures(
+                *(board, val, recipe.spec.data.evaluation_size, trained.data.class_names),
+                *(plan.training.seed, trained.logits_of_few),
+            )
     yield from trackers_of(trained, state)
     if options.profiled_steps:
         yield Profile(folder.file("tensorboard"), options.profiled_steps, step)
     # Last, so that the clock of the next bar begins after what the others do.
-    yield console.Bars(plan, val.size, step, state.progress.history)
+    yield console.Bars(plan, val.size if val else 0, step, state.progress.history)

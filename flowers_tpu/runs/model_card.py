@@ -13,7 +13,7 @@ from flowers_tpu.evaluation import intervals, predictions, scores
 from flowers_tpu.models.export import keras_file, onnx_file, tflite
 from flowers_tpu.models.own_backbone import is_file
 from flowers_tpu.reports import calibration
-from flowers_tpu.runs.export import LABELS, Checked
+from flowers_tpu.runs.export import LABELS, Checked, compared_on
 from flowers_tpu.runs.folder import DATA, ORIGIN
 from flowers_tpu.runs.options import ExportOptions
 from flowers_tpu.runs.results import Trained
@@ -100,7 +100,8 @@ def model_card(
         trained: the run that was exported.
         options: as which format, and which weights.
         checked: the files.
-        probabilities: of the validation photos by the run's own model, `[examples, classes]`.
+        probabilities: of the photos of `export.compared_on` by the run's own model,
+            `[examples, classes]`.
         temperature: that they were calibrated with.
     """
     data, backbone = trained.data, trained.feed.recipe.spec.model.backbone
@@ -109,7 +110,7 @@ def model_card(
             _summary(trained, options)
         ),
         "How to load it": _loading(trained, options.format),
-        "Files": _files(checked),
+        "Files": _files(checked, compared_on(trained).name),
         "Data": _data(trained),
         "Recipe": _recipe(trained),
         "Scores": _scores(trained, probabilities),
@@ -152,12 +153,13 @@ def _summary(trained: Trained, options: ExportOptions) -> str:
     )
 
 
-def _files(checked: list[Checked]) -> str:
+def _files(checked: list[Checked], split: str) -> str:
+    what = "validation" if split == "val" else "training"
     lines = [
-        "All were opened again and given the validation photos. Difference: the largest of any "
+        f"All were opened again and given the {what} photos. Difference: the largest of any "
         "probability, from the run's own model in float32; from the table: of a confidence, from "
-        "the run's `predictions_val.csv`.\n",
-        "| file | numbers | MB | validation accuracy | difference | from the table |",
+        f"the run's `predictions_{split}.csv`.\n",
+        f"| file | numbers | MB | {what} accuracy | difference | from the table |",
         "|---|---|---|---|---|---|",
     ]
     for one in checked:
@@ -220,6 +222,11 @@ def _origin(trained: Trained) -> str:
 
 
 def _scores(trained: Trained, probabilities: np.ndarray) -> str:
+    if "val" not in trained.data.splits:
+        return (
+            "None: all labeled photos trained it (`--train_splits=train,val`), so that nothing "
+            "measures it. A run by the same recipe that validates tells what to expect."
+        )
     labels = trained.data.splits["val"].labels
     predicted = probabilities.argmax(axis=1)
     found = scores.score(labels, np.log(np.maximum(probabilities, 1e-30)))
@@ -237,6 +244,8 @@ def _scores(trained: Trained, probabilities: np.ndarray) -> str:
 
 
 def _calibration(trained: Trained, probabilities: np.ndarray, temperature: float) -> str:
+    if "val" not in trained.data.splits:
+        return "Not measured, for the same reason."
     labels = trained.data.splits["val"].labels
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels

@@ -10,7 +10,7 @@ from flowers_tpu.runs import data as data_lib
 from flowers_tpu.runs.data import Data
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.runs.folder import BAD_RECORDS, DATA, ORIGIN, RunFolder, no_run_at
-from flowers_tpu.runs.options import PredictOptions, ResultsOptions
+from flowers_tpu.runs.options import ResultsOptions, ViewedOptions
 from flowers_tpu.runs.recipe import Recipe, check_places
 from flowers_tpu.runs.results import Trained
 from flowers_tpu.runs.spec import Spec
@@ -161,7 +161,7 @@ def open_trained(
     data = recipe.load_data(splits, names, have_labels=have_labels)
     list_bad_records(output, recipe, data, as_begun=False)
     classifier = restored_classifier(folder, recipe, options.checkpoint, data.num_classes)
-    views = options.kinds_of_views if isinstance(options, PredictOptions) else ()
+    views = options.kinds_of_views if isinstance(options, ViewedOptions) else ()
     return Trained(folder, output, data, Feed(recipe, data.splits), classifier, views)
 
 

@@ -139,7 +139,7 @@ class ResultsOptions(CheckpointOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class PredictOptions(ResultsOptions):
+class ViewedOptions(ResultsOptions):
     """Which weights of a run to take, how often to look at a photo, and where results go."""
 
     views: str = knob(
@@ -161,7 +161,26 @@ class PredictOptions(ResultsOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateOptions(PredictOptions):
+class PredictOptions(ViewedOptions):
+    """What to predict with a run, how often to look at a photo, and where results go."""
+
+    pseudo_labels: float = knob(
+        0.0,
+        "Write no results, but the test photos whose confidence is at least this, calibrated if "
+        "the run is, with the predicted labels to --output_dir, for --extra_data_dirs; 0: not.",
+        least=0,
+        most=1,
+    )
+
+    def contradictions(self) -> Iterator[str]:
+        """See `Options`."""
+        yield from super().contradictions()
+        if self.pseudo_labels and not self.output_dir:
+            yield f"--pseudo_labels={self.pseudo_labels}: needs a folder to make, --output_dir=DATA"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions(ViewedOptions):
     """Which weights of a run to score, on which photos, and where results go."""
 
     split: str = knob(

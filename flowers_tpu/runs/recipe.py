@@ -126,6 +126,7 @@ class Recipe:
             steps_per_epoch=steps_per_epoch,
             rates=self.learning_rates(steps_per_epoch),
             objective=Objective(options, batch, weights),
+            validates="val" in data.splits,
         )
 
     def learning_rates(self, steps_per_epoch: int) -> np.ndarray:
@@ -190,8 +191,9 @@ def check_places(spec: Spec, flags: Sequence[str] = ("data_dir", "run_dir")) -> 
     host = tpu.removeprefix("grpc://").partition(":")[0]
     if not tpu or tpu == "local" or host in _THIS_MACHINE:
         return
-    for flag in flags:
-        if "://" not in (place := spec.flat()[flag]):
+    places = [(flag, spec.flat()[flag]) for flag in flags]
+    for flag, place in (*places, *(("extra_data_dirs", one) for one in spec.data.further)):
+        if "://" not in place:
             raise RequestError(
                 f"--{flag}={place}: is on this machine, where --tpu={tpu} cannot see it: give a "
                 "folder on gs://, or run on the TPU's own machine with --tpu=local"

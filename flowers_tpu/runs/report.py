@@ -150,13 +150,14 @@ def make_page(
     spec = recipe.spec
     trained, begun = folder.read_specs()
     history, scores = folder.read_table(HISTORY), output.read_json(SCORES)
-    labeled = list(reversed(records.LABELED_SPLITS))  # validation is what counts
+    # Validation is what counts, if anything validates.
+    labeled = [name for name in reversed(records.LABELED_SPLITS) if name in scores]
     matrices = {split: _read_matrix(output, split) for split in labeled}
     known = {split: _read_predictions(output, splits[split]) for split in labeled}
     tables = known | (
         _read_test(output, splits) if spec.data.data_dir == trained.data.data_dir else {}
     )
-    disputed = _read_disputed(output, splits["val"].ids)
+    disputed = _read_disputed(output, splits["val"].ids) if "val" in splits else None
     chosen = report_sections.chosen(matrices, tables, spec.training.seed, disputed)
     album = {
         split: dict(zip(numbers, photos.read_photos(splits[split], numbers), strict=True))
@@ -165,7 +166,7 @@ def make_page(
     now = spec.exactly(recipe.resolved).flat()
     return Page(
         title=run_name(folder.path),
-        summary=_summary(spec, trained, history, len(matrices["val"])),
+        summary=_summary(spec, trained, history, len(matrices["train"])),
         figures=_figures(scores),
         sections=(
             report_sections.scores({split: scores[split] for split in labeled}),
@@ -182,7 +183,7 @@ def make_page(
             report_sections.confusions(matrices),
             report_sections.confused_pairs(matrices, known, album),
             report_sections.prediction_sheets(tables, album, spec.training.seed),
-            report_sections.disputed_labels(disputed, album["val"]),
+            *([report_sections.disputed_labels(disputed, album["val"])] if "val" in scores else []),
             report_sections.calibrations(known, _read_temperature(output)),
         ),
     )
@@ -206,8 +207,9 @@ def make_ensemble_page(run: RunFolder, output: RunFolder, made: Ensemble) -> Pag
     splits = {} if about["folds"] else _splits_shown(run, made)
     shown = {split: table for split, table in tables.items() if split in splits}
     seed = run.read_specs()[0].training.seed
-    disputed = _read_disputed(output, made.outputs["val"].ids)
-    pictured = (report_sections.disputed_labels(disputed, {}),)
+    validates = "val" in made.outputs
+    disputed = _read_disputed(output, made.outputs["val"].ids) if validates else None
+    pictured = (report_sections.disputed_labels(disputed, {}),) if validates else ()
     if "val" in shown:
         album = {
             split: dict(zip(numbers, photos.read_photos(splits[split], numbers), strict=True))
@@ -222,7 +224,7 @@ def make_ensemble_page(run: RunFolder, output: RunFolder, made: Ensemble) -> Pag
     what = f"{about['folds']} folds" if about["folds"] else f"weights: {about['weights']}"
     return Page(
         title=run_name(output.path),
-        summary=f"{runs} runs averaged, {what}; {len(matrices['val'])} classes.",
+        summary=f"{runs} runs averaged, {what}; {len(made.outputs['test'].class_names)} classes.",
         figures=_figures(scores),
         sections=(
             report_sections.scores({split: scores[split] for split in labeled}),
@@ -302,6 +304,8 @@ def _remove_report(folder: RunFolder) -> None:
 def _summary(spec: Spec, trained: Spec, history: pd.DataFrame, num_classes: int) -> str:
     best = curves.best_epoch(history)
     kept = f"the best one is epoch {best}" if best else "no epoch of fine-tuning: the last weights"
+    if history["val_loss"].isna().all():
+        kept = "nothing validates, so the last weights are taken and nothing measures them"
     data, origin = spec.data, ""
     if data.data_dir != trained.data.data_dir:
         origin = f", trained on {trained.data.data_dir}"
@@ -315,16 +319,18 @@ def _summary(spec: Spec, trained: Spec, history: pd.DataFrame, num_classes: int)
 
 
 def _figures(scores: Mapping[str, Mapping[str, float]]) -> tuple[tuple[str, str], ...]:
-    val = scores["val"]
-    figures = (
-        ("validation macro F1", f"{val['macro_f1']:.4f}"),
-        ("validation accuracy", f"{val['accuracy']:.4f}"),
-        ("validation top 5", f"{val['top5_accuracy']:.4f}"),
-        ("validation loss", f"{val['loss']:.4f}"),
-    )
-    if "train" not in scores:
-        return figures
-    return (*figures, ("training macro F1", f"{scores['train']['macro_f1']:.4f}"))
+    figures: list[tuple[str, str]] = []
+    if "val" in scores:
+        val = scores["val"]
+        figures += [
+            ("validation macro F1", f"{val['macro_f1']:.4f}"),
+            ("validation accuracy", f"{val['accuracy']:.4f}"),
+            ("validation top 5", f"{val['top5_accuracy']:.4f}"),
+            ("validation loss", f"{val['loss']:.4f}"),
+        ]
+    if "train" in scores:
+        figures.append(("training macro F1", f"{scores['train']['macro_f1']:.4f}"))
+    return tuple(figures)
 
 
 def _read_temperature(folder: RunFolder) -> dict | None:

@@ -15,8 +15,16 @@ from flowers_tpu.evaluation import disputed, predictions, scores, submission
 from flowers_tpu.evaluation.outputs import Outputs
 from flowers_tpu.models.classifier import Classifier
 from flowers_tpu.models.views import Viewed
+from flowers_tpu.runs.data import TEST_PHOTOS
 from flowers_tpu.runs.feed import Feed
-from flowers_tpu.runs.folder import DISPUTED, SUBMISSION, RunFolder, outputs_file, predictions_file
+from flowers_tpu.runs.folder import (
+    DATA,
+    DISPUTED,
+    SUBMISSION,
+    RunFolder,
+    outputs_file,
+    predictions_file,
+)
 from flowers_tpu.runs.recipe import Data
 from flowers_tpu.system import files, terminal
 from flowers_tpu.system.signals import Signals
@@ -79,10 +87,21 @@ class Trained:
 def score_splits(
     trained: Trained, signals: Signals, names: Sequence[str] = records.LABELED_SPLITS
 ) -> dict[str, dict[str, float]]:
-    """Returns the scores of labeled splits, and writes the tables they come from."""
-    return {
-        name: score_outputs(trained.output, name, trained.outputs(name, signals)) for name in names
+    """Returns the scores of the labeled splits there are, and writes the tables they come from."""
+    scores = {
+        name: score_outputs(trained.output, name, trained.outputs(name, signals))
+        for name in names
+        if name in trained.data.splits
     }
+    if seen := test_photos_in_training(trained.folder):
+        for of_split in scores.values():
+            of_split[TEST_PHOTOS] = seen
+    return scores
+
+
+def test_photos_in_training(folder: RunFolder) -> int:
+    """Returns how many photos of the test split a run was trained on, by labels of a model."""
+    return folder.read_json(DATA).get(TEST_PHOTOS, 0) if folder.has(DATA) else 0
 
 
 def score_outputs(folder: RunFolder, name: str, outputs: Outputs) -> dict[str, float]:

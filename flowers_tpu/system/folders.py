@@ -48,9 +48,10 @@ BENCHMARK = Owner("benchmark", "benchmark.json")
 TPU_CHECK = Owner("TPU check", "tpu_check.json")
 EXPORT = Owner("export of a run", "export.json")
 ENSEMBLE = Owner("ensemble of runs", "ensemble.json")
+PSEUDO_LABELED = Owner("data set of photos that a run has labeled", "pseudo_labels.json")
 OWNERS = (
     *(RUN, EXPLORATION, RESULTS, DATA_SET, DRAWN_FLOWERS, BENCHMARK, TPU_CHECK, EXPORT),
-    ENSEMBLE,
+    *(ENSEMBLE, PSEUDO_LABELED),
 )
 
 

@@ -37,7 +37,7 @@ def make_row(
     steps_per_epoch: int,
     learning_rate: float,
     train: Scores,
-    val: Scores,
+    val: Scores | None,
     skipped: Sequence[int],
 ) -> Row:
     """Returns the row of an epoch that has ended; whether it is kept is not decided yet.
@@ -48,9 +48,10 @@ def make_row(
         steps_per_epoch: of the run.
         learning_rate: of the epoch's last step.
         train: scores of the training photos.
-        val: scores of the validation split.
+        val: scores of the validation split; None if nothing validates, whose columns are NaN.
         skipped: steps of the run whose update was left out.
     """
+    val = val or dict.fromkeys(train, math.nan)
     begin, end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
     return {
         "epoch": epoch + 1,

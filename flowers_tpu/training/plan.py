@@ -21,6 +21,7 @@ class Plan:
         steps_per_epoch: training photos // global batch.
         rates: `[total epochs * steps_per_epoch]` float32, the learning rate of every step.
         objective: what to minimize.
+        validates: whether there are validation photos; without any the last epoch is kept.
     """
 
     schedule: ScheduleOptions
@@ -30,15 +31,18 @@ class Plan:
     steps_per_epoch: int
     rates: np.ndarray
     objective: Objective
+    validates: bool = True
 
     def is_best(self, row: Row, history: list[Row]) -> bool:
-        """Returns whether an epoch is better than all before it of those that may be kept.
+        """Returns whether an epoch is kept: better than all before it of those that may be.
 
         Args:
             row: of the epoch.
             history: before it.
         """
         may_be_kept = row["stage"] == "finetune" or not self.schedule.epochs
+        if not self.validates:
+            return may_be_kept
         return may_be_kept and is_better(row, best_row(history), self.training.monitor)
 
     def finished(self, history: list[Row]) -> bool:

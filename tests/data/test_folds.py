@@ -1,4 +1,4 @@
-"""What trains and what validates: folds, all photos, further ones, and copies that may not train."""
+"""What trains and what validates: folds, all, further photos, and copies that may not train."""
 
 import dataclasses
 

@@ -107,7 +107,7 @@ def test_groups_are_joined_by_chains():
 
 
 def planted(count):
-    """Real photos with a copy of each kind of `count` of them: greys, pairs by kind, pairs before."""
+    """Real photos and copies of `count` of them: grey images, pairs by kind, number before."""
     jpegs, generator = REAL.jpegs("train", "val"), np.random.default_rng(0)
     made = [
         (kind, number, copy)
