@@ -155,9 +155,14 @@ OTHERS = {
     "monitor": "val_accuracy",
     "from_run": "runs/another@latest",
     "max_hours": 8.5,
+    "folds": 5,
+    "fold": 3,
+    "fold_seed": 1,
+    "extra_data_dirs": "more,others",
+    "allow_near_copies": True,
 }
-# They do not go with --overwrite, --rotation and --warmup_epochs=0.
-NOT_WITH_OTHERS = {"finish", "trivial_augment", "warmup_on"}
+# They do not go with --overwrite, --rotation, --warmup_epochs=0 and --folds.
+NOT_WITH_OTHERS = {"finish", "trivial_augment", "warmup_on", "train_splits"}
 
 
 def test_other_values_cover_every_flag():

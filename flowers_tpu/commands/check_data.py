@@ -6,20 +6,31 @@ Reads every shard (checksums, and the counts in their names) and decodes every p
 and labels, and that no id and no photo (byte for byte) is there twice, within a split or across
 splits: a training photo that is also a validation photo makes scores too good. Lists every problem
 with file, record and id, then a table of the splits. Exit code 0 where nothing is wrong, else 2.
-Only --data_dir, --image_size and --classes matter here.
+Only --data_dir, --image_size and --classes matter here. With --near_copies it also lists photos
+that show the same, however they were saved:
+
+    python scripts/check_data.py --data_dir=DATA --near_copies --output=copies.png
 """
+
+import contextlib
 
 import numpy as np
 
-from flowers_tpu.data import check, classes
+from flowers_tpu.data import check, classes, near_copies, records
+from flowers_tpu.data.splits import read_split
 from flowers_tpu.data.verify import Record
+from flowers_tpu.reports import style
+from flowers_tpu.reports.exploration import images, sheets
+from flowers_tpu.reports.options import CheckOptions
 from flowers_tpu.runs import data as data_lib
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system import terminal
 from flowers_tpu.system.errors import RequestError
 
+_LISTED = 100  # near-copies; all are in explore's near_copies.csv
 
-def check_data(spec: Spec) -> None:
+
+def check_data(spec: Spec, own: CheckOptions) -> None:
     """Checks a whole data set and lists what is wrong with it: all that training would refuse.
 
     Raises:
@@ -33,9 +44,29 @@ def check_data(spec: Spec) -> None:
     for problem in problems:
         terminal.say(problem)
     terminal.say(f"\n{report.summary.to_string(index=False)}\n")
+    if own.near_copies:
+        _list_near_copies(folder, names or classes.FLOWERS, own.output)
     if problems:
         raise RequestError(f"--data_dir: {folder}: problems, listed above: {len(problems)}")
     terminal.say(f"{folder}: nothing is wrong.")
+
+
+def _list_near_copies(folder: str, names: tuple[str, ...], output: str) -> None:
+    """Lists, and draws, the photos that can be used and show the same."""
+    found = []
+    for name in records.SPLITS:
+        # What cannot be read is among the problems already.
+        with contextlib.suppress(RequestError):
+            found.append(read_split(folder, name, len(names), bad_records="skip"))
+    table = images.near_copies(found, names, near_copies.of_splits(found))
+    columns = ["group", "split", "id", "class", "correlation", "mirrored"]
+    if len(table):
+        terminal.say(table[columns][:_LISTED].to_string(index=False, float_format="%.4f"))
+    terminal.say(f"Near-copies: {images.near_copies_text(images.count_duplicates(table))}.\n")
+    if output and len(table):
+        by_name = {split.name: split for split in found}
+        style.save(sheets.duplicate_sheet(table, by_name, "near-copies"), output)
+        terminal.say(f"{output}: the photos side by side\n")
 
 
 def _other_problems(

@@ -23,7 +23,7 @@ from flowers_tpu.benchmarks.options import BenchmarkOptions
 from flowers_tpu.commands import flags
 from flowers_tpu.convert.options import ConvertOptions
 from flowers_tpu.options import Options
-from flowers_tpu.reports.options import CompareOptions, ExploreOptions, SweepOptions
+from flowers_tpu.reports.options import CheckOptions, CompareOptions, ExploreOptions, SweepOptions
 from flowers_tpu.runs.options import (
     ClassifyOptions,
     EnsembleOptions,
@@ -77,7 +77,7 @@ COMMANDS = {
         EnsembleOptions, takes_spec=False, arguments="the folders of two or more runs"
     ),
     "sweep": Command(SweepOptions, takes_spec=False, arguments="the file that lists the recipes"),
-    "check_data": Command(),
+    "check_data": Command(CheckOptions),
     "make_tfrecords": Command(ConvertOptions, takes_spec=False),
     "benchmark": Command(BenchmarkOptions),
     "tpu_check": Command(TpuCheckOptions),

@@ -4,10 +4,11 @@
     python scripts/explore.py --flagfile=scripts/flagfiles/oxford102.flags --class="water lily"
 
 Prints a summary and writes it as summary.json; beside it class_counts.csv, jpeg_sizes.csv and
-duplicates.csv (photos that are byte for byte the same), and in plots/: labels.png (photos per
-class), sample_{train,val,test}.png, jpeg_sizes.png, duplicates.png, and by the flags of a run, such
-as a flagfile's, augmentation.png and learning_rate.png. With --class only photos of that class are
-drawn. Of the flags of a run those for data, augmentation, batch and learning rate matter here.
+duplicates.csv (photos that are byte for byte the same) and near_copies.csv (that show the same:
+re-encoded, resized, mirrored, cropped), and in plots/: labels.png (photos per class),
+sample_{train,val,test}.png, jpeg_sizes.png, duplicates.png, near_copies.png, and by the flags of a
+run, such as a flagfile's, augmentation.png and learning_rate.png. With --class only photos of that
+class are drawn. Of the flags of a run those for data, augmentation, batch and learning rate matter.
 
 Rates follow from the global batch: --replicas=8 shows those of eight replicas. Where the data of a
 recipe are not at hand, an empty --data_dir draws its rates alone, for as many training photos as
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from flowers_tpu.data import classes, records
+from flowers_tpu.data import classes, near_copies, records
 from flowers_tpu.reports import style
 from flowers_tpu.reports.exploration import images, labels, sheets
 from flowers_tpu.reports.exploration.folder import ExplorationFolder
@@ -206,6 +207,7 @@ def _explore_photos(recipe: Recipe, data: Data, output: ExplorationFolder) -> di
     summary: dict[str, Any] = {
         "jpeg_bytes": table.set_index("split").to_dict("index"),
         "duplicates": count,
+        "near_copies": _explore_near_copies(data, output),
     }
     if train := data.splits.get("train"):
         pixels = images.pixel_statistics(train)
@@ -220,6 +222,18 @@ def _explore_photos(recipe: Recipe, data: Data, output: ExplorationFolder) -> di
             whole = ", ".join(f"{value:.2f}" for value in values)
             _say(f"{name} of train", f"red, green, blue {scaled} (of 0 to 255: {whole})")
     return summary
+
+
+def _explore_near_copies(data: Data, output: ExplorationFolder) -> dict[str, int]:
+    splits = list(data.splits.values())
+    table = images.near_copies(splits, data.class_names, near_copies.of_splits(splits))
+    output.table("near_copies", table)
+    count = images.count_duplicates(table)
+    _say("near-copies", images.near_copies_text(count))
+    if count["groups"]:
+        draw = functools.partial(sheets.duplicate_sheet, table, data.splits, "near-copies")
+        output.picture("near_copies", draw)
+    return count
 
 
 def _augment_photo(recipe: Recipe, photo_size: int) -> Callable[[bytes, int], np.ndarray]:

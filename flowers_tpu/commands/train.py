@@ -92,7 +92,7 @@ def train(given: Spec) -> None:
         checkpoints = Checkpoints(folder.checkpoints, state)
         resumed = checkpoints.restore_latest()
         if not resumed and given.run.from_run:
-            begin_from(folder, given, data, state, checkpoints)
+            begin_from(folder, recipe, data, state, checkpoints)
         print_plan(recipe, feed, plan, state)
         if resumed:
             console.print_resumed(plan, state)

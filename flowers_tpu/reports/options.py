@@ -1,6 +1,7 @@
 """What is looked at, and where pictures go."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import ClassVar
 
 from flowers_tpu.options import Options, knob
@@ -24,6 +25,30 @@ class ExploreOptions(Options):
         "empty: the whole data set.",
     )
     show: bool = knob(False, "Also open the pictures in windows, if there is a display.")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckOptions(Options):
+    """What else of a data set to look for."""
+
+    topic: ClassVar[str] = "Check"
+
+    near_copies: bool = knob(
+        False,
+        "Also list photos that show the same: re-encoded, resized, mirrored or cropped. They are "
+        "no error; --folds and --extra_data_dirs leave out of training what they would give away.",
+    )
+    output: str = knob(
+        "", "PNG file to make of --near_copies: the photos side by side; empty: none."
+    )
+
+    def contradictions(self) -> Iterator[str]:
+        """See `Options`."""
+        if self.output and not (self.near_copies and self.output.endswith(".png")):
+            yield (
+                f"--output={self.output}: expected the name of a PNG file, like copies.png, "
+                "together with --near_copies"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

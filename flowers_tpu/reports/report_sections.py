@@ -288,6 +288,37 @@ def calibrations(tables: Mapping[str, pd.DataFrame], temperature: Mapping | None
     return Section("Calibration", text, (table,), tuple(pictures))
 
 
+def stages(last: Mapping) -> Section:
+    """Returns the section of the runs that a run goes back to, the first one first.
+
+    Args:
+        last: the run: `run`, `data`, `image_size`, `epoch`, `val_macro_f1`, and `before`: the same
+            of the one it began with, with `taken` and `with_head`; None if that began anew.
+    """
+    rows: list[Mapping] = []
+    stage: Mapping | None = last
+    while stage is not None:
+        rows.insert(0, stage)
+        stage = stage.get("before")
+    frame = pd.DataFrame(
+        [
+            (
+                stage["run"],
+                stage.get("data", ""),
+                stage.get("image_size", ""),
+                stage["epoch"],
+                _plain(stage.get("val_macro_f1")),
+                "" if stage is last else stage["taken"],
+                "" if stage is last or stage.get("with_head", True) else "a new head",
+            )
+            for stage in rows
+        ],
+        columns=["run", "data", "image size", "epoch", "validation F1", "taken", "then"],
+    )
+    text = "Each run began with the weights of the one above it, after the epoch that is given."
+    return Section("Stages", text, (Table("Runs", frame),))
+
+
 def time_spent(seconds: Mapping[str, float]) -> Section:
     """Returns the section of where the wall time of the training went.
 

@@ -1,6 +1,8 @@
 """A run that is there already: continued by training, or opened for its weights."""
 
 import dataclasses
+import os
+from typing import Any
 
 from absl import logging
 
@@ -63,42 +65,50 @@ def without_initial_weights(recipe: Recipe) -> Recipe:
 
 
 def begin_from(
-    folder: RunFolder, spec: Spec, data: Data, state: TrainState, checkpoints: Checkpoints
+    folder: RunFolder, recipe: Recipe, data: Data, state: TrainState, checkpoints: Checkpoints
 ) -> None:
     """Fills the state of a new run from another run, saves it, and records where that was.
 
-    From then on the new run needs the other one no more.
+    The photos may be of another size. If the classes are others, all but the head is taken. From
+    then on the new run needs the other one no more.
 
     Args:
         folder: of the new run.
-        spec: with `--from_run`.
+        recipe: with `--from_run`.
         data: of the new run.
         state: of the new run; changed in place.
         checkpoints: of the new run.
 
     Raises:
-        RequestError: there is no such run, its classes are others, or its model is another.
+        RequestError: there is no such run, its model is another, or its state is asked for and its
+            classes are others.
     """
-    path, which = spec.run.origin
+    path, which = recipe.spec.run.origin
     origin = RunFolder(path)
-    flag = f"--from_run={spec.run.from_run}"
+    flag = f"--from_run={recipe.spec.run.from_run}"
     if not origin.is_run():
         raise RequestError(f"{flag}: {no_run_at(path)}")
     names = class_names(origin)
-    if names is not None and names != data.class_names:
+    with_head = names in (None, data.class_names)
+    if not with_head and which == "state":
         raise RequestError(
             f"{flag}: that run has other classes ({len(names)}, the first {names[0]!r}) than the "
-            f"data ({data.num_classes}, the first {data.class_names[0]!r})"
+            f"data ({data.num_classes}, the first {data.class_names[0]!r}), so that its state fits "
+            f"no model of these; {path} or {path}@latest takes its weights but for the head"
         )
+    classifier = state.classifier
+    if not with_head:
+        with recipe.strategy.scope():
+            classifier = without_initial_weights(recipe).classifier(len(names))
     history = origin.history()
     best = best_row(history)
     try:
         if which == "best" and best is None:
             raise RequestError(f"{flag}: has no best weights yet; {path}@latest takes the last")
         if which != "latest" and best is not None:
-            _restore_weights(origin, state.classifier, int(best["epoch"]))
+            _restore_weights(origin, classifier, int(best["epoch"]))
         if which == "latest":
-            _restore_weights(origin, state.classifier)
+            _restore_weights(origin, classifier)
         if which == "state":
             if best is not None:
                 checkpoints.save_best(int(best["epoch"]))
@@ -106,12 +116,29 @@ def begin_from(
                 raise RequestError(f"{flag}: has no checkpoint yet")
     except RunError as error:
         raise RequestError(f"{flag}: {error}") from error
+    if not with_head:
+        pairs = zip(state.classifier.features.variables, classifier.features.variables, strict=True)
+        for variable, taken in pairs:
+            variable.assign(taken)
     if state.averages is not None and which != "state":
         state.averages.begin_anew()
     checkpoints.save_latest()
     epoch = int(best["epoch"]) if which == "best" else len(history)
-    folder.write_json(ORIGIN, {"run": path, "taken": which, "epoch": epoch})
-    terminal.note(f"Begins with the {which} of {path}, after epoch {epoch}.")
+    folder.write_json(ORIGIN, _stage_of(origin, which, epoch, with_head=with_head))
+    head = "" if with_head else ", but for the head, as the classes are others"
+    terminal.note(f"Begins with the {which} of {path}, after epoch {epoch}{head}.")
+
+
+def _stage_of(origin: RunFolder, which: str, epoch: int, *, with_head: bool) -> dict[str, Any]:
+    """What a run keeps of the one it began with: what it was then, and what that began with."""
+    spec, _ = origin.read_specs()
+    row = next((row for row in origin.history() if row["epoch"] == epoch), None)
+    return {
+        **{"run": origin.path, "taken": which, "epoch": epoch, "with_head": with_head},
+        **{"image_size": spec.data.image_size, "data": os.path.basename(spec.data.data_dir)},
+        "val_macro_f1": row and row["val_macro_f1"],
+        "before": origin.read_json(ORIGIN) if origin.has(ORIGIN) else None,
+    }
 
 
 def class_names(folder: RunFolder) -> tuple[str, ...] | None:

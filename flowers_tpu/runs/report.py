@@ -22,6 +22,7 @@ from flowers_tpu.runs.folder import (
     DISPUTED,
     ENVIRONMENT,
     HISTORY,
+    ORIGIN,
     SCORES,
     RunFolder,
     predictions_file,
@@ -178,6 +179,7 @@ def make_page(
                 folder.read_json(ENVIRONMENT),
             ),
             report_sections.training(history),
+            *_stages(folder, trained, history),
             *_time_spent(folder),
             report_sections.classes({split: _read_classes(output, split) for split in labeled}),
             report_sections.confusions(matrices),
@@ -252,6 +254,17 @@ def _splits_shown(run: RunFolder, made: Ensemble) -> dict[str, Split]:
         if np.array_equal(split.fingerprints, outputs.fingerprints):
             found[name] = split
     return found
+
+
+def _stages(
+    folder: RunFolder, trained: Spec, history: pd.DataFrame
+) -> list[report_sections.Section]:
+    if not folder.has(ORIGIN):
+        return []
+    row = history[history["epoch"] == (curves.best_epoch(history) or len(history))].iloc[0]
+    own = {"run": folder.path, "image_size": trained.data.image_size, "epoch": row["epoch"]}
+    own |= {"data": os.path.basename(trained.data.data_dir), "val_macro_f1": row["val_macro_f1"]}
+    return [report_sections.stages({**own, "before": folder.read_json(ORIGIN)})]
 
 
 def _time_spent(folder: RunFolder) -> list[report_sections.Section]:

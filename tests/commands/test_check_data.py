@@ -9,14 +9,14 @@ import tensorflow as tf
 from flowers_tpu.commands import evaluate, predict, train
 from flowers_tpu.data.splits import read_split
 from flowers_tpu.runs.feed import Feed
-from flowers_tpu.runs.options import EvaluateOptions
+from flowers_tpu.runs.options import EvaluateOptions, PredictOptions
 from flowers_tpu.runs.recipe import Recipe
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system.devices import Devices
 from flowers_tpu.system.errors import RequestError, RunError
 from flowers_tpu.system.facts import Facts
 from tests.calling import call
-from tests.photos import write_data_set
+from tests.photos import jpeg, write_data_set
 
 SIZE = 32
 
@@ -25,8 +25,8 @@ SIZE = 32
 def check_data(capsys):
     """Checks a data set; gives the exit code and what was written."""
 
-    def check(folder):
-        code = call("check_data", f"--data_dir={folder}", f"--image_size={SIZE}")
+    def check(folder, *flags):
+        code = call("check_data", f"--data_dir={folder}", f"--image_size={SIZE}", *flags)
         return code, *capsys.readouterr()
 
     return check
@@ -149,6 +149,52 @@ def test_what_training_would_say_is_a_problem_here(tmp_path, check_data, change,
     assert code == 2 and problem in out and "problems, listed above: 1" in err
 
 
+def mirror_a_photo(folder):
+    """Validation photo 1 becomes the mirror image of training photo 2."""
+
+    def take(examples):
+        copied.append(photo_of(examples[2])[0])
+        return examples
+
+    def put(examples):
+        pixels = tf.io.decode_jpeg(copied[0]).numpy()[:, ::-1]
+        photo_of(examples[1])[0] = jpeg(pixels, 80)
+        return examples
+
+    copied = []
+    rewrite(shard(folder), take)
+    rewrite(shard(folder, "val"), put)
+
+
+def test_photos_that_show_the_same_are_listed_and_drawn(tmp_path, check_data):
+    write_data_set(tmp_path)
+    picture = tmp_path / "copies.png"
+    code, out, _ = check_data(tmp_path, "--near_copies", f"--output={picture}")
+    assert code == 0 and "Near-copies: no two photos show the same." in out
+    assert not picture.exists()
+    mirror_a_photo(tmp_path)
+    code, out, _ = check_data(tmp_path, "--near_copies", f"--output={picture}")
+    assert code == 0 and "2 photos in 1 groups that show the same; 1 groups across splits" in out
+    rows = [line.split() for line in out.splitlines() if line.endswith("True")]
+    assert [row[:3] for row in rows] == [["1", "train", "train-0002"], ["1", "val", "val-0001"]]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    code, _, err = check_data(tmp_path, f"--output={picture}")
+    assert code == 2 and "together with --near_copies" in err
+
+
+def test_near_copies_are_looked_for_in_what_can_be_read(tmp_path, check_data):
+    write_data_set(tmp_path)
+    mirror_a_photo(tmp_path)
+
+    def repeat(examples):
+        id_of(examples[1])[0] = id_of(examples[0])[0]
+        return examples
+
+    rewrite(shard(tmp_path, "test"), repeat)
+    code, out, _ = check_data(tmp_path, "--near_copies")
+    assert code == 2 and "1 groups across splits" in out and "its id is that of" in out
+
+
 # Runs
 
 
@@ -250,7 +296,7 @@ def test_a_run_that_skips_is_the_run_of_the_data_without_bad_records(tmp_path, c
     evaluate.evaluate(spec, EvaluateOptions())
     assert path.read_text() == "".join(written.splitlines(keepends=True)[:5])
     assert json.loads((tmp_path / "skipping" / "scores.json").read_text())["val"]["left_out"] == 1
-    predict.predict(spec, EvaluateOptions())
+    predict.predict(spec, PredictOptions())
     assert path.read_text() == written
 
 

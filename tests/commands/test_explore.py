@@ -77,6 +77,7 @@ def test_everything_at_once(data, tmp_path, capsys, monkeypatch):
     assert "schedule of fine-tuning: 1e-08 to 1.5e-05 to 1.39e-06" in out
     assert "for 24 training photos and a global batch of 8 (1 x 8, replicas x photos)" in out
     assert "no two photos are byte for byte the same" in out
+    assert "no two photos show the same" in out
     assert "--show: no display here" in out
 
     labels = [read_split(str(data), split, 3).labels for split in ("train", "val")]
@@ -164,7 +165,10 @@ def test_equal_photos_are_listed_and_shown(tmp_path, capsys):
         "contradicting_labels": 1,
     }
     assert "2 photos in 1 groups of byte-identical ones" in capsys.readouterr().out
-    assert pictures(output) == PICTURES | {"duplicates.png"}
+    copies = pd.read_csv(output / "near_copies.csv")
+    assert copies["id"].tolist() == ["train-again", "val-again"]
+    assert copies["correlation"].tolist() == pytest.approx([1, 1])
+    assert pictures(output) == PICTURES | {"duplicates.png", "near_copies.png"}
 
     # Explored again without them: nothing old of ours stays, nothing of others goes.
     for split in ("train", "val"):

@@ -236,13 +236,42 @@ def test_a_new_run_begins_with_the_whole_state_of_another(data, finished, tmp_pa
         assert (run_dir / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_with_other_classes_all_but_the_head_is_taken(finished, tmp_path, capsys):
+    """Five classes in place of three, on two replicas with averages; then a stage in 48 px."""
+    other = write_data_set(tmp_path / "d", train=26, val=9, test=5, num_classes=5)
+    first, second = tmp_path / "first", tmp_path / "second"
+    changes = {"warmup_epochs": 0, "epochs": 1, "learning_rate": 0, "ema_decay": 0.9}
+    train(other, first, from_run=finished, replicas=2, **changes)
+    before, after = weights(finished, "best"), weights(first, "latest")
+    heads = {name for name in before if before[name].shape != after[name].shape}
+    assert sorted(after[name].shape[-1] for name in heads) == [5, 5] and len(before) > 2
+    for name in before.keys() - heads:
+        np.testing.assert_array_equal(before[name], after[name])
+    kernel = next(after[name] for name in heads if after[name].ndim == 2)
+    assert np.ptp(kernel) > 0  # a new head, not an empty one
+    train(other, tmp_path / "s", from_run=f"{finished}@state", code=2)
+    assert "its state fits no model of these" in capsys.readouterr().err
+
+    given = {**RUN, "data_dir": other, "run_dir": second, "image_size": 48, **changes}
+    given["from_run"] = first
+    assert call("train", *flags(**given), "--notensorboard", "--verbosity=-2") == 0
+    for name, value in weights(first, "best").items():
+        np.testing.assert_array_equal(value, weights(second, "latest")[name])
+    origin = read(second, "origin.json")
+    assert (origin["image_size"], origin["with_head"]) == (32, True)
+    assert origin["before"]["run"] == str(finished) and not origin["before"]["with_head"]
+    page = (second / "report.html").read_text()
+    places = [page.index(f"<td>{path}</td>") for path in (finished, first, second)]
+    assert places == sorted(places) and "a new head" in page
+
+
 def test_what_a_new_run_cannot_begin_with_is_said(data, finished, tmp_path, capsys):
     other = with_names(data, tmp_path / "d", "a", "b", "c")
     for changes, message in (
         ({"from_run": tmp_path / "nowhere"}, "no run there"),
         ({"from_run": f"{finished}@last"}, "expected RUN, RUN@best"),
         ({"from_run": finished, "backbone": "small_cnn"}, "belongs to another model"),
-        ({"from_run": finished, "data_dir": other}, "has other classes"),
+        ({"from_run": f"{finished}@state", "data_dir": other}, "has other classes"),
     ):
         train(*(changes.pop("data_dir", data), tmp_path / "r"), code=2, **changes)
         assert message in capsys.readouterr().err

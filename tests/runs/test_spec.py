@@ -15,6 +15,7 @@ LATER = {  # than version 0.1: these have their defaults in its runs
     *("backbone_rate", "train_from", "ema_decay", "monitor", "from_run", "finish", "max_hours"),
     *("mixup", "cutmix", "mix_probability", "eval_image_size", "preprocessing"),
     *("warmup_on", "accumulate_steps", "trivial_augment", "track"),
+    *("folds", "fold", "fold_seed", "train_splits", "extra_data_dirs", "allow_near_copies"),
 }
 
 

@@ -12,9 +12,9 @@ from flowers_tpu.system import files, folders, terminal
 from flowers_tpu.system.errors import RequestError
 
 _SUMMARY, _PLOTS = folders.EXPLORATION.marker, "plots"
-_TABLES = ("class_counts.csv", "jpeg_sizes.csv", "duplicates.csv")
+_TABLES = ("class_counts.csv", "jpeg_sizes.csv", "duplicates.csv", "near_copies.csv")
 _PICTURES = re.compile(
-    r"(labels|sample_(train|val|test)|augmentation|learning_rate|jpeg_sizes|duplicates"
+    r"(labels|sample_(train|val|test)|augmentation|learning_rate|jpeg_sizes|duplicates|near_copies"
     r"|class_\d{3,}_\w*)\.png"
 )
 

@@ -8,7 +8,9 @@ import pandas as pd
 import tensorflow as tf
 from matplotlib.figure import Figure
 
+from flowers_tpu.data import near_copies as grouping
 from flowers_tpu.data import records
+from flowers_tpu.data.near_copies import Pair
 from flowers_tpu.data.splits import Split
 from flowers_tpu.reports import photos, style
 from flowers_tpu.system import terminal
@@ -109,10 +111,42 @@ def duplicates(splits: Iterable[Split], class_names: Sequence[str]) -> pd.DataFr
     A row per photo: `group` (from 1; equal photos have the same), `split`, `index` (in file order),
     `id`, `label` (-1 where there is none), `class` ('' likewise).
     """
+    splits = list(splits)
+    return _grouped(splits, class_names, np.concatenate([split.fingerprints for split in splits]))
+
+
+def near_copies(
+    splits: Sequence[Split], class_names: Sequence[str], pairs: Sequence[Pair]
+) -> pd.DataFrame:
+    """Returns the photos that show what another one shows, as `duplicates` does.
+
+    Two more columns: `correlation`, the highest with another photo of the group, and `mirrored`,
+    whether it is the mirror image of that one.
+
+    Args:
+        splits: in the order in which `pairs` number their photos.
+        class_names: by label.
+        pairs: see `data.near_copies`.
+    """
+    best: dict[int, Pair] = {}
+    for pair in sorted(pairs, key=lambda pair: pair.correlation):
+        best |= dict.fromkeys(pair[:2], pair)
+    count = sum(split.size for split in splits)
+    groups = grouping.groups(count, [pair[:2] for pair in pairs])
+    table = _grouped(splits, class_names, groups)
+    begins = np.cumsum([0, *(split.size for split in splits)])
+    begin = dict(zip((split.name for split in splits), begins, strict=False))
+    found = [best[begin[row.split] + row.index] for row in table.itertuples(index=False)]
+    table["correlation"] = [pair.correlation for pair in found]
+    table["mirrored"] = [pair.mirrored for pair in found]
+    return table
+
+
+def _grouped(splits: Sequence[Split], class_names: Sequence[str], key: np.ndarray) -> pd.DataFrame:
+    """A row for each photo whose key another one has too."""
     tables = [
         pd.DataFrame(
             {
-                "fingerprint": split.fingerprints,
                 "split": split.name,
                 "index": np.arange(split.size),
                 "id": split.ids,
@@ -121,12 +155,12 @@ def duplicates(splits: Iterable[Split], class_names: Sequence[str]) -> pd.DataFr
         )
         for split in splits
     ]
-    table = pd.concat(tables, ignore_index=True)
-    table = table[table.duplicated("fingerprint", keep=False)]
-    group = table.groupby("fingerprint", sort=False).ngroup() + 1
+    table = pd.concat(tables, ignore_index=True).assign(key=key)
+    table = table[table.duplicated("key", keep=False)]
+    group = table.groupby("key", sort=False).ngroup() + 1
     table.insert(0, "group", group)
     table["class"] = [class_names[label] if label >= 0 else "" for label in table["label"]]
-    return table.drop(columns="fingerprint").sort_values("group", kind="stable", ignore_index=True)
+    return table.drop(columns="key").sort_values("group", kind="stable", ignore_index=True)
 
 
 def count_duplicates(table: pd.DataFrame) -> dict[str, int]:
@@ -144,3 +178,14 @@ def count_duplicates(table: pd.DataFrame) -> dict[str, int]:
         "across_splits": int((table.groupby("group")["split"].nunique() > 1).sum()),
         "contradicting_labels": int((labeled.groupby("group")["label"].nunique() > 1).sum()),
     }
+
+
+def near_copies_text(count: Mapping[str, int]) -> str:
+    """Returns the numbers of `count_duplicates`, of `near_copies`, in words."""
+    if not count["groups"]:
+        return "no two photos show the same"
+    return (
+        f"{count['photos']:,} photos in {count['groups']:,} groups that show the same; "
+        f"{count['across_splits']:,} groups across splits, {count['contradicting_labels']:,} with "
+        "contradicting labels"
+    )

@@ -114,12 +114,15 @@ def augmented(
     return image.numpy()
 
 
-def duplicate_sheet(table: pd.DataFrame, splits: Mapping[str, Split]) -> Figure:
+def duplicate_sheet(
+    table: pd.DataFrame, splits: Mapping[str, Split], what: str = "byte-identical photos"
+) -> Figure:
     """Shows equal photos side by side, a group a row, those across splits first.
 
     Args:
-        table: of `images.duplicates`, not empty.
+        table: of `images.duplicates` or `images.near_copies`, not empty.
         splits: by name.
+        what: the groups are of, for the title.
     """
     groups = [rows for _, rows in table.groupby("group")]
     groups.sort(key=lambda rows: rows["split"].nunique(), reverse=True)
@@ -143,6 +146,6 @@ def duplicate_sheet(table: pd.DataFrame, splits: Mapping[str, Split]) -> Figure:
         cells,
         titles,
         columns=columns,
-        title=f"Groups of byte-identical photos: {number_of_groups:,}{part}",
+        title=f"Groups of {what}: {number_of_groups:,}{part}",
         row_titles=row_titles,
     )
