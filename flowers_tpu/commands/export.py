@@ -55,7 +55,7 @@ def export(given: Spec, options: ExportOptions) -> None:
         with open(os.path.join(part, FILE), "w", encoding="utf-8") as file:
             file.write(card)
         about = {"run": folder.path, "format": options.format, "checkpoint": options.checkpoint}
-        about |= {"image_size": size, "temperature": temperature}
+        about |= {"image_size": size, "temperature": temperature, "views": trained.views}
         about["checked"] = [dataclasses.asdict(one) for one in checked]
         publish.mark(part, folders.EXPORT, about)
     print_checked(checked, exporting.compared_on(trained).name)
@@ -67,12 +67,14 @@ def export(given: Spec, options: ExportOptions) -> None:
 def _temperature(folder: RunFolder, options: ExportOptions, size: int) -> float:
     if not options.calibrated:
         return 1.0
-    made = calibrating.made_by(options.checkpoint, size)
+    made = calibrating.made_by(options.checkpoint, size, options.kinds_of_views)
+    with_views = f" --views={options.views}" if options.views else ""
     if (found := calibrating.read((folder,), made)) is None:
         raise RequestError(
             f"--calibrated: {folder.file(calibrating.FILE)} has no temperature of these weights "
-            f"({options.checkpoint}) at {size} px; scripts/evaluate.py --run_dir={folder.path} "
-            f"--checkpoint={options.checkpoint} --eval_image_size={size} fits one"
+            f"({options.checkpoint}) at {size} px{with_views}; scripts/evaluate.py "
+            f"--run_dir={folder.path} --checkpoint={options.checkpoint} "
+            f"--eval_image_size={size}{with_views} fits one"
         )
     return found
 

@@ -27,16 +27,7 @@ class Viewed:
     """
 
     def __init__(self, classifier: Classifier, kinds: Sequence[str]):
-        size = classifier.evaluated.input_shape[1]
-        seen: list[tuple[tf.keras.Model, View]] = [(classifier.evaluated, tf.identity)]
-        if "scales" in kinds:
-            for side in (round(size * scale) for scale in _SCALES):
-                seen.append((classifier.at_size(side), _resized_to(side)))
-        if "crops" in kinds:
-            seen += [(classifier.evaluated, view) for view in _crops(size)]
-        if "flip" in kinds:
-            seen += [(model, _mirrored(view)) for model, view in seen]
-        self.views = seen
+        self.views = looks(classifier.evaluated, classifier.at_size, kinds)
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the logarithm of the mean probabilities, `[batch, classes]` float32.
@@ -46,8 +37,35 @@ class Viewed:
             training: not to be.
         """
         every = [tf.nn.softmax(model(view(images), training=False)) for model, view in self.views]
-        mean = tf.add_n(every) / len(every)
-        return tf.math.log(tf.maximum(mean, _LEAST))
+        return log_mean(every)
+
+
+def looks(
+    model: tf.keras.Model, at_size: Callable[[int], tf.keras.Model], kinds: Sequence[str]
+) -> list[tuple[tf.keras.Model, View]]:
+    """Returns how a model looks at a photo: each time which model, and what it is shown.
+
+    Args:
+        model: of images of the size of evaluation.
+        at_size: gives it for another size.
+        kinds: see `Viewed`.
+    """
+    size = model.input_shape[1]
+    seen: list[tuple[tf.keras.Model, View]] = [(model, tf.identity)]
+    if "scales" in kinds:
+        for side in (round(size * scale) for scale in _SCALES):
+            seen.append((at_size(side), _resized_to(side)))
+    if "crops" in kinds:
+        seen += [(model, view) for view in _crops(size)]
+    if "flip" in kinds:
+        seen += [(model, _mirrored(view)) for model, view in seen]
+    return seen
+
+
+def log_mean(probabilities: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns the logarithm of the mean of probabilities, each `[batch, classes]`."""
+    mean = tf.add_n(list(probabilities)) / len(probabilities)
+    return tf.math.log(tf.maximum(mean, _LEAST))
 
 
 def _resized_to(side: int) -> View:

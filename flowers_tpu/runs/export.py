@@ -15,7 +15,7 @@ from flowers_tpu.data.splits import Split
 from flowers_tpu.evaluation import scores
 from flowers_tpu.models.backbones import preprocessing_of
 from flowers_tpu.models.export import keras_file, onnx_file, saved_model, tflite
-from flowers_tpu.models.export.plain import plain_model
+from flowers_tpu.models.export.plain import SeenSeveralTimes, plain_model
 from flowers_tpu.reports import photos
 from flowers_tpu.runs.folder import model_of, predictions_file
 from flowers_tpu.runs.options import ExportOptions
@@ -116,7 +116,7 @@ def write(
     made = _write(trained, options.format, folder, temperature)
     with open(os.path.join(folder, LABELS), "w", encoding="utf-8") as file:
         file.write("".join(f"{name}\n" for name in trained.data.class_names))
-    comparable = options.checkpoint == "best" and temperature == 1
+    comparable = options.checkpoint == "best" and temperature == 1 and not trained.views
     confidences = _confidences(trained, split) if comparable else None
     checked = []
     for written in made:
@@ -139,7 +139,14 @@ def _write(trained: Trained, format_name: str, folder: str, temperature: float) 
 
     if format_name == "savedmodel":
         decoder = AnyPhotoDecoder(_decoder(trained, compared_on(trained)))
-        saved_model.write(make(), folder, data.class_names, decoder)
+        model = make()
+        if trained.views:
+            # Each look is not calibrated by itself: the mean is.
+            model = SeenSeveralTimes(
+                plain_model(trained.classifier, preprocessing_of(model_of(recipe.spec))),
+                *(trained.views, temperature),
+            )
+        saved_model.write(model, folder, data.class_names, decoder)
         return [
             _File(
                 "savedmodel", ".", functools.partial(saved_model.opened, folder), takes_jpegs=True

@@ -146,10 +146,13 @@ def _summary(trained: Trained, options: ExportOptions) -> str:
     epoch = f"epoch {best['epoch']}, the best" if best else "the last epoch"
     which = epoch if options.checkpoint == "best" else "the last epoch"
     size = trained.feed.recipe.spec.data.evaluation_size
+    looks = ""
+    if trained.views:
+        looks = f" It looks at each photo several times ({', '.join(trained.views)})."
     return (
         f"Names what is on a photo, of {size} × {size} pixels, out of {trained.data.num_classes} "
         f"classes. Weights of {which}, of the run `{os.path.basename(trained.folder.path)}`; "
-        f"exported as {options.format} by flowers_tpu {flowers_tpu.__version__}."
+        f"exported as {options.format} by flowers_tpu {flowers_tpu.__version__}.{looks}"
     )
 
 

@@ -192,7 +192,7 @@ class EvaluateOptions(ViewedOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportOptions(ResultsOptions):
+class ExportOptions(ViewedOptions):
     """What a run becomes, and where that goes."""
 
     topic: ClassVar[str] = "Export"
@@ -212,6 +212,15 @@ class ExportOptions(ResultsOptions):
     calibrated: bool = knob(
         False, "Divide the logits by the run's temperature, so that probabilities are calibrated."
     )
+
+    def contradictions(self) -> Iterator[str]:
+        """See `Options`."""
+        yield from super().contradictions()
+        if self.views and self.format != "savedmodel":
+            yield (
+                f"--views={self.views} and --format={self.format}: only a SavedModel holds how a "
+                "photo is looked at several times; export one, or leave the views to who calls"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

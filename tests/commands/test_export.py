@@ -69,6 +69,38 @@ def test_the_saved_model_gives_the_predictions_of_the_run(trained_runs, exported
     np.testing.assert_allclose(-np.log(probabilities), table["loss"], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_saved_model_looks_several_times(trained_runs, tmp_path, capsys, calibrated):
+    """Its probabilities are those of predict.py with the same views, calibrated or not."""
+    run, out, seen = trained_runs[1], tmp_path / "out", tmp_path / "seen"
+    views = "--views=flip,scales,crops"
+    assert call("evaluate", f"--run_dir={run}", views, f"--output_dir={seen}", "--noreport") == 0
+    flags = (views, f"--output_dir={out}")
+    if calibrated:
+        assert call("export", run, "--calibrated", *flags) == 2
+        assert "evaluate.py" in (err := capsys.readouterr().err) and views in err
+        run = shutil.copytree(run, tmp_path / "run")
+        shutil.copy(seen / "calibration.json", run)
+        flags += ("--calibrated",)
+    assert call("export", run, *flags) == 0
+    about = json.loads((out / "export.json").read_text())
+    assert about["views"] == ["crops", "flip", "scales"]
+    assert about["checked"][0]["difference"] < 1e-5
+    table = pd.read_csv(seen / "predictions_val.csv")
+    answer = tf.saved_model.load(str(out)).signatures["serving_default"](
+        jpeg_bytes=tf.constant(val_jpegs(trained_runs[1], 1))
+    )
+    logits = np.load(seen / "outputs_val.npz")["logits"].astype(np.float64)
+    logits /= about["temperature"]
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+    if not calibrated:
+        np.testing.assert_allclose(answer["confidences"][:, 0], table["confidence"], atol=1e-5)
+    assert "several times" in (out / "MODEL_CARD.md").read_text()
+    assert call("export", run, views, "--format=keras") == 2
+    assert "only a SavedModel holds" in capsys.readouterr().err
+
+
 def loading_lines(folder):
     card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)

@@ -244,7 +244,7 @@ def test_with_other_classes_all_but_the_head_is_taken(finished, tmp_path, capsys
     train(other, first, from_run=finished, replicas=2, **changes)
     before, after = weights(finished, "best"), weights(first, "latest")
     heads = {name for name in before if before[name].shape != after[name].shape}
-    assert sorted(after[name].shape[-1] for name in heads) == [5, 5] and len(before) > 2
+    assert {after[name].shape[-1] for name in heads} == {5} and len(before) > len(heads)
     for name in before.keys() - heads:
         np.testing.assert_array_equal(before[name], after[name])
     kernel = next(after[name] for name in heads if after[name].ndim == 2)
@@ -260,7 +260,7 @@ def test_with_other_classes_all_but_the_head_is_taken(finished, tmp_path, capsys
     origin = read(second, "origin.json")
     assert (origin["image_size"], origin["with_head"]) == (32, True)
     assert origin["before"]["run"] == str(finished) and not origin["before"]["with_head"]
-    page = (second / "report.html").read_text()
+    page = (second / "report.html").read_text().partition("Each run began with")[2]
     places = [page.index(f"<td>{path}</td>") for path in (finished, first, second)]
     assert places == sorted(places) and "a new head" in page
 

@@ -1,5 +1,6 @@
 """What leaves is the classifier; formats that need absent packages are skipped."""
 
+import dataclasses
 import importlib.util
 
 import numpy as np
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from flowers_tpu.models import backbones
 from flowers_tpu.models.classifier import Classifier, VariableNormalization, build_classifier
+from flowers_tpu.models.cloning import at_size
 from flowers_tpu.models.dropout import StatelessDropout
 from flowers_tpu.models.export import keras_file, onnx_file, plain, saved_model, tflite
 from flowers_tpu.models.options import ModelOptions
@@ -65,6 +67,18 @@ def test_a_temperature_divides_the_logits(classifier):
     logits = classifier.model(IMAGES, training=False)
     model = plain.plain_model(classifier, "tf", temperature=2.5)
     np.testing.assert_allclose(model(IMAGES), tf.nn.softmax(logits / 2.5), atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["caffe", "tf"])
+def test_a_plain_model_at_another_size_is_that_which_is_built_for_it(classifier, mode):
+    photos = np.random.default_rng(2).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+    built = plain.plain_model(dataclasses.replace(classifier, evaluation_size=40), mode)
+    model = plain.plain_model(classifier, mode)
+    np.testing.assert_allclose(at_size(model, 40)(photos), built(photos), atol=1e-6)
+    seen = plain.SeenSeveralTimes(model, ("flip",), temperature=2.0)(IMAGES)
+    both = [model(images).numpy() for images in (IMAGES, IMAGES[:, :, ::-1])]
+    mean = np.sqrt(np.mean(both, axis=0))
+    np.testing.assert_allclose(seen, mean / mean.sum(axis=1, keepdims=True), atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["caffe", "torch", "tf", "inside"])

@@ -3,9 +3,13 @@
 Of this, whatever leaves is made: it needs nothing of this package.
 """
 
+import functools
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
+from flowers_tpu.models import views
 from flowers_tpu.models.backbones import Preprocessing
 from flowers_tpu.models.classifier import Classifier, VariableNormalization
 from flowers_tpu.models.cloning import at_size, clone_with_rules
@@ -46,6 +50,26 @@ def plain_model(
         logits = tf.keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
     probabilities = tf.keras.layers.Softmax(name="probabilities")(logits)
     return tf.keras.Model(images, probabilities, name="flowers")
+
+
+class SeenSeveralTimes:
+    """A plain model that looks at each photo several times, called as the model is.
+
+    Args:
+        model: see `plain_model`, with a temperature of 1.
+        kinds: see `views.Viewed`.
+        temperature: what the logarithm of the mean probabilities is divided by; 1: nothing.
+    """
+
+    def __init__(self, model: tf.keras.Model, kinds: Sequence[str], temperature: float = 1.0):
+        self.variables, self.input_shape = model.variables, model.input_shape
+        self._looks = views.looks(model, functools.partial(at_size, model), kinds)
+        self._temperature = temperature
+
+    def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Returns probabilities, `[batch, classes]` float32."""
+        every = [model(view(images), training=training) for model, view in self._looks]
+        return tf.nn.softmax(views.log_mean(every) / self._temperature)
 
 
 def _keras_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer | None:
