@@ -56,11 +56,17 @@ class Split:
 
 
 def joined(name: str, parts: Sequence[Split]) -> Split:
-    """Returns one split of the examples of several, which have labels and photos of one size."""
+    """Returns one split of the examples of several, which have labels and photos of one size.
+
+    An id that several of them have becomes `val/ID` and the like, so that each is there once.
+    """
+    ids = np.concatenate([part.ids for part in parts])
+    if len(np.unique(ids)) < len(ids):
+        ids = np.array([f"{part.name}/{name}" for part in parts for name in part.ids])
     return Split(
         name,
         shards=tuple(shard for part in parts for shard in part.shards),
-        ids=np.concatenate([part.ids for part in parts]),
+        ids=ids,
         labels=np.concatenate([part.labels for part in parts]),
         problems=tuple(problem for part in parts for problem in part.problems),
         fingerprints=np.concatenate([part.fingerprints for part in parts]),

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from flowers_tpu.data import records
 from flowers_tpu.data.splits import read_split
@@ -257,3 +258,63 @@ def test_photos_that_a_model_labeled_train_with_all_photos_and_in_folds(data, tm
     scores = read(fold)
     assert scores["train"]["examples"] == 42 - scores["val"]["examples"]
     assert scores["val"]["test_photos_in_training"] == 6
+
+
+def damaged(data, folder, split="train", number=3):
+    """A copy of a data set of which one record has no photo."""
+    shutil.copytree(data, folder)
+    path = sorted((folder / split).glob("*.tfrec"))[0]
+    rows = [
+        tf.train.Example.FromString(row)
+        for row in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    ]
+    rows[number].features.feature["image"].bytes_list.value[0] = b"no photo"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for row in rows:
+            writer.write(row.SerializeToString())
+    return folder
+
+
+def test_folds_with_further_photos_skipped_records_and_views_count_each_photo_once(data, tmp_path):
+    bad, more = damaged(data, tmp_path / "bad"), further_data(tmp_path / "more")
+    results = []
+    for k in range(2):
+        run = tmp_path / f"fold{k}"
+        train(bad, run, "--folds=2", f"--fold={k}", f"--extra_data_dirs={more}",
+              "--bad_records=skip", "--cache=records", "--noreport")  # fmt: skip
+        assert read(run)["train"]["examples"] + read(run)["val"]["examples"] == 35 + 6
+        assert read(run)["train"]["left_out"] == 1 and "left_out" not in read(run)["val"]
+        results.append(tmp_path / f"views{k}")
+        flags = (f"--run_dir={run}", f"--output_dir={results[-1]}", "--views=flip")
+        assert call("evaluate", *flags, "--noreport") == call("predict", *flags) == 0
+    out = tmp_path / "out"
+    assert call("ensemble", *results, f"--output_dir={out}") == 0
+    scored = ids(out, "val")
+    assert len(scored) == len(set(scored)) == 35 and "train-0003" not in scored
+    assert not any(name.startswith("more/") for name in scored)
+    assert len(pd.read_csv(out / "submission.csv")) == 6
+
+
+def test_all_photos_with_further_ones_skipped_records_and_views(data, tmp_path):
+    bad, more = damaged(data, tmp_path / "bad", "val"), further_data(tmp_path / "more")
+    results = []
+    for seed in range(2):
+        run = tmp_path / f"seed{seed}"
+        train(bad, run, "--train_splits=train,val", f"--seed={seed}", "--bad_records=skip",
+              f"--extra_data_dirs={more}", "--noreport", f"--replicas={1 + seed}")  # fmt: skip
+        assert read(run)["train"]["examples"] == 35 + 6 and read(run)["train"]["left_out"] == 1
+        results.append(tmp_path / f"views{seed}")
+        flags = (f"--run_dir={run}", f"--output_dir={results[-1]}", "--views=flip,crops")
+        assert call("evaluate", *flags, "--noreport") == call("predict", *flags) == 0
+        assert read(results[-1])["train"]["examples"] == 41
+    out = tmp_path / "out"
+    assert call("ensemble", *results, f"--output_dir={out}") == 0
+    assert len(set(ids(out, "train"))) == 41 and len(set(ids(out, "test"))) == 6
+
+
+def test_photos_of_one_fold_score_no_run_that_was_trained_on_them(data, tmp_path, capsys):
+    """A fold and a run on all photos, or on the usual split, are no ensemble."""
+    fold = train(data, tmp_path / "fold", "--folds=3", "--epochs=1", "--noreport")
+    usual = train(data, tmp_path / "usual", "--epochs=1", "--noreport")
+    assert call("ensemble", fold, usual, f"--output_dir={tmp_path / 'out'}") == 2
+    assert "neither the same photos nor folds" in capsys.readouterr().err

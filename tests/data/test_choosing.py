@@ -83,6 +83,14 @@ def test_one_split_of_two(folder, cache):
     np.testing.assert_array_equal(images, [*read_all(train)[1], *read_all(val)[1]])
 
 
+def test_ids_that_two_splits_share_are_told_apart(folder):
+    train, val = read(folder, "train"), read(folder, "val")
+    assert joined("train", [train, val]).ids.tolist() == [*train.ids, *val.ids]
+    val = dataclasses.replace(val, ids=train.ids[:5])
+    both = joined("train", [train, val]).ids.tolist()
+    assert both == [*(f"train/{name}" for name in train.ids), *(f"val/{name}" for name in val.ids)]
+
+
 @pytest.mark.parametrize("cache", source.MAKERS)
 def test_other_labels_than_those_in_the_records_are_trained_with(folder, cache):
     split = read(folder, "val")
