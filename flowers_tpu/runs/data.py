@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -134,8 +135,8 @@ def _chosen(
     data = load(plain, records.SPLITS if has_test else records.LABELED_SPLITS, trained_names)
     try:
         further = [
-            _further(dataclasses.replace(plain, data_dir=place, classes=""), data)
-            for place in options.further
+            _further(dataclasses.replace(plain, data_dir=place, classes=""), name, data)
+            for place, name in zip(options.further, _short_names(options.further), strict=True)
         ]
     except RequestError as error:
         message = str(error).replace("--data_dir", "--extra_data_dirs")
@@ -154,7 +155,15 @@ def _chosen(
     )
 
 
-def _further(options: DataOptions, data: Data) -> choosing.Further:
+def _short_names(places: Sequence[str]) -> list[str]:
+    """The last parts of paths; with their number if they are not all different."""
+    names = [os.path.basename(place.rstrip("/")) for place in places]
+    if len(set(names)) < len(names):
+        return [f"{name}-{number}" for number, name in enumerate(names, 1)]
+    return names
+
+
+def _further(options: DataOptions, name: str, data: Data) -> choosing.Further:
     """Reads the labeled photos of another data set.
 
     Raises:
@@ -173,15 +182,15 @@ def _further(options: DataOptions, data: Data) -> choosing.Further:
         raise RequestError(f"{flag}: has neither train/ nor val/ with labeled photos")
     size = data.splits["train"].photo_size
     parts = [
-        splits_lib.read_split(folder, name, len(names), bad_records=options.bad_records)
-        for name in there
+        splits_lib.read_split(folder, part, len(names), bad_records=options.bad_records)
+        for part in there
     ]
     if found := [part.photo_size for part in parts if part.photo_size != size]:
         raise RequestError(
             f"{flag}: has photos of {found[0]} px, but the data have {size} px; convert them to "
             f"that size by scripts/make_tfrecords.py --image_size={size}"
         )
-    split = splits_lib.joined(os.path.basename(options.data_dir.rstrip("/")), parts)
+    split = splits_lib.joined(name, parts)
     own = np.array(names)[split.labels]
     labels = {_plain(name): label for label, name in enumerate(data.class_names)}
     table = np.array([labels.get(_plain(name), -1) for name in names], np.int32)
@@ -191,7 +200,7 @@ def _further(options: DataOptions, data: Data) -> choosing.Further:
             split,
             labels=table[split.labels],
             relabeled=True,
-            ids=np.array([f"{split.name}/{name}" for name in split.ids]),
+            ids=np.array([f"{name}/{of_photo}" for of_photo in split.ids]),
         ),
         own,
         pseudo_labeled=folders.belongs_to(folder, folders.PSEUDO_LABELED),
