@@ -307,7 +307,7 @@ def stages(last: Mapping) -> Section:
                 stage.get("data", ""),
                 stage.get("image_size", ""),
                 stage["epoch"],
-                _plain(stage.get("val_macro_f1")),
+                "–" if pd.isna(stage.get("val_macro_f1")) else f"{stage['val_macro_f1']:.4f}",
                 "" if stage is last else stage["taken"],
                 "" if stage is last or stage.get("with_head", True) else "a new head",
             )

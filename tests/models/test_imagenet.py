@@ -30,7 +30,7 @@ class DownloadAskedForError(Exception):
         *(
             pytest.param(name, 75, 1.0, marks=pytest.mark.slow)
             for name, backbone in BACKBONES.items()
-            if not backbone.takes_alpha and name not in ("small_cnn", "vgg16")
+            if backbone.from_keras and not backbone.takes_alpha and name != "vgg16"
         ),
     ],
 )
