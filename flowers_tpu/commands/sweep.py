@@ -187,11 +187,11 @@ def _row(job: Job, code: int) -> dict[str, object]:
                       **dict.fromkeys(("macro_f1", "low", "high", "accuracy"))}  # fmt: skip
     run = read_run(job.run_dir, job.name)
     columns = {"macro_f1": "macro_f1", "low": "macro_f1_low", "high": "macro_f1_high"}
-    shown = table([run]).iloc[0]
+    shown, val = table([run]).iloc[0], run.scores.get("val", {})  # nothing may validate
     return row | {
         "state": "finished",
-        **{column: run.scores["val"][score] for column, score in columns.items()},
-        "accuracy": run.scores["val"]["accuracy"],
+        **{column: val.get(score) for column, score in columns.items()},
+        "accuracy": val.get("accuracy"),
         "epochs": int(shown["epochs"]),
         "best": shown["best"],
         "train_macro_f1": shown["train F1"],

@@ -94,7 +94,7 @@ def choose(
 
     fingerprints = np.concatenate([part.fingerprints for part in parts])
     pairs = _equal(fingerprints)
-    if not options.allow_near_copies:
+    if (options.folds or further) and not options.allow_near_copies:
         pairs += [pair[:2] for pair in near_copies.of_splits(parts)]
     if options.folds:
         inside = [pair for pair in pairs if max(pair) < len(own)]

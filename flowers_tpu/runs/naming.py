@@ -152,7 +152,8 @@ def open_namer(folder: RunFolder, given: Spec, checkpoint: str) -> Namer:
     names = class_names(folder) or recipe.load_data(()).class_names
     size = recipe.spec.data.evaluation_size
     known = folder.read_json(DATA)["splits"] if folder.has(DATA) else {}
-    photo_size = known.get("val", {}).get("photo_size", size)
+    evaluated = known.get("val") or known.get("train") or {}  # nothing may validate
+    photo_size = evaluated.get("photo_size", size)
     table = folder.read_table(predictions_file("val"))
     return Namer(
         restored_classifier(folder, recipe, checkpoint, len(names)),
