@@ -104,7 +104,7 @@ def choose(
     elif options.train_splits == "train,val":
         role[own] = "train"
 
-    copies = _copies_of(pairs, role)
+    copies = _copies_of(pairs, fingerprints, role)
     keep = role == "train"
     if options.folds:
         keep[own] &= ~copies["val"][own] & ~copies["test"][own]
@@ -166,12 +166,15 @@ def _equal(fingerprints: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(order[same].tolist(), order[same + 1].tolist(), strict=True))
 
 
-def _copies_of(pairs: Sequence[tuple[int, int]], role: np.ndarray) -> dict[str, np.ndarray]:
+def _copies_of(
+    pairs: Sequence[tuple[int, int]], fingerprints: np.ndarray, role: np.ndarray
+) -> dict[str, np.ndarray]:
     """For `val` and `test`, which photos are copies of one of theirs, `[photos]` bool."""
     both = np.array([*pairs, *(pair[::-1] for pair in pairs)], np.int64).reshape(-1, 2)
     found = {}
     for name in ("val", "test"):
-        found[name] = np.zeros(len(role), bool)
+        # Of more than two that are the same, pairs join each with the next one only.
+        found[name] = np.isin(fingerprints, fingerprints[role == name])
         found[name][both[role[both[:, 1]] == name, 0]] = True
     return found
 

@@ -192,6 +192,14 @@ def test_of_two_folders_a_photo_trains_once(copies):
     }
 
 
+def test_no_copy_byte_for_byte_of_a_photo_that_is_scored_trains_however_many_there_are(copies):
+    """Two folders have the same validation photo, and the same test photo."""
+    both = [further([0, 1], [103, 205], folder=folder) for folder in ("more", "other")]
+    made = choose(data(), both, extra_data_dirs="more,other", allow_near_copies=True)
+    assert made.splits["train"].fingerprints.tolist() == list(range(40))
+    assert made.further[["copy_of_val", "copy_of_test"]].sum().tolist() == [2, 2]
+
+
 def test_with_folds_further_photos_are_no_copies_of_those_that_validate(copies):
     copies += [(300, 5)]
     for k in range(5):
