@@ -62,10 +62,12 @@ def _list_near_copies(folder: str, names: tuple[str, ...], output: str) -> None:
     columns = ["group", "split", "id", "class", "correlation", "mirrored"]
     if len(table):
         terminal.say(table[columns][:_LISTED].to_string(index=False, float_format="%.4f"))
-    terminal.say(f"Near-copies: {images.near_copies_text(images.count_duplicates(table))}.\n")
+    terminal.say(
+        f"Near-copies: {images.groups_text(images.count_duplicates(table), 'near_copies')}.\n"
+    )
     if output and len(table):
         by_name = {split.name: split for split in found}
-        style.save(sheets.duplicate_sheet(table, by_name, "near-copies"), output)
+        style.save(sheets.duplicate_sheet(table, by_name, "near_copies"), output)
         terminal.say(f"{output}: the photos side by side\n")
 
 

@@ -190,25 +190,19 @@ def _explore_photos(recipe: Recipe, data: Data, output: ExplorationFolder) -> di
             f"{row.total / 1e6:,.1f} MB, {row.min / 1e3:.1f} to {row.max / 1e3:.1f} kB each, "
             f"median {row.median / 1e3:.1f} kB",
         )
-    equal = images.duplicates(data.splits.values(), data.class_names)
-    output.table("duplicates", equal)
-    count = images.count_duplicates(equal)
-    if count["groups"]:
-        draw = functools.partial(sheets.duplicate_sheet, equal, data.splits)
-        output.picture("duplicates", draw)
-        _say(
-            "duplicates",
-            f"{count['photos']:,} photos in {count['groups']:,} groups of byte-identical ones; "
-            f"{count['across_splits']:,} groups across splits, {count['contradicting_labels']:,} "
-            "with contradicting labels",
-        )
-    else:
-        _say("duplicates", "no two photos are byte for byte the same")
-    summary: dict[str, Any] = {
-        "jpeg_bytes": table.set_index("split").to_dict("index"),
-        "duplicates": count,
-        "near_copies": _explore_near_copies(data, output),
+    splits = list(data.splits.values())
+    alike = {
+        "duplicates": images.duplicates(splits, data.class_names),
+        "near_copies": images.near_copies(splits, data.class_names, near_copies.of_splits(splits)),
     }
+    summary: dict[str, Any] = {"jpeg_bytes": table.set_index("split").to_dict("index")}
+    for name, groups in alike.items():
+        output.table(name, groups)
+        summary[name] = images.count_duplicates(groups)
+        _say(name.replace("_", "-"), images.groups_text(summary[name], name))
+        if len(groups):
+            draw = functools.partial(sheets.duplicate_sheet, groups, data.splits, name)
+            output.picture(name, draw)
     if train := data.splits.get("train"):
         pixels = images.pixel_statistics(train)
         summary["pixels_of_train"] = {
@@ -222,18 +216,6 @@ def _explore_photos(recipe: Recipe, data: Data, output: ExplorationFolder) -> di
             whole = ", ".join(f"{value:.2f}" for value in values)
             _say(f"{name} of train", f"red, green, blue {scaled} (of 0 to 255: {whole})")
     return summary
-
-
-def _explore_near_copies(data: Data, output: ExplorationFolder) -> dict[str, int]:
-    splits = list(data.splits.values())
-    table = images.near_copies(splits, data.class_names, near_copies.of_splits(splits))
-    output.table("near_copies", table)
-    count = images.count_duplicates(table)
-    _say("near-copies", images.near_copies_text(count))
-    if count["groups"]:
-        draw = functools.partial(sheets.duplicate_sheet, table, data.splits, "near-copies")
-        output.picture("near_copies", draw)
-    return count
 
 
 def _augment_photo(recipe: Recipe, photo_size: int) -> Callable[[bytes, int], np.ndarray]:

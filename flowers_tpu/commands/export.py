@@ -17,6 +17,7 @@ import dataclasses
 import os
 
 from flowers_tpu.models.export import onnx_file
+from flowers_tpu.reports.report_sections import SPLITS
 from flowers_tpu.runs import calibrating
 from flowers_tpu.runs import export as exporting
 from flowers_tpu.runs.folder import RunFolder
@@ -81,9 +82,9 @@ def _temperature(folder: RunFolder, options: ExportOptions, size: int) -> float:
 
 def print_checked(checked: list[exporting.Checked], split: str) -> None:
     """Prints how the files of an export do on the photos of a split."""
-    what = "validation" if split == "val" else "training"
     for one in checked:
         terminal.say(
-            f"{one.kind:<10} {one.size / 1e6:8.2f} MB   {what} accuracy {one.accuracy:.4f}   "
+            f"{one.kind:<10} {one.size / 1e6:8.2f} MB   "
+            f"{SPLITS[split]} accuracy {one.accuracy:.4f}   "
             f"probabilities within {one.difference:.1e} of the run's own model"
         )

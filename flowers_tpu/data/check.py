@@ -66,10 +66,7 @@ def check(folder: str, num_classes: int) -> Report:
 
 def new_problems(split: Split, num_classes: int) -> list[Problem]:
     """Decodes every photo of a split that was read before; returns what was not known of it."""
-    shards = [
-        Shard(s.path, s.image_size, s.count + len(s.left_out) + len(s.passed_over))
-        for s in split.shards
-    ]
+    shards = [Shard(shard.path, shard.image_size, shard.records) for shard in split.shards]
     known = None if split.labels is None or split.relabeled else num_classes
     contents = examine_shards(shards, split.name, known, decode=True)
     return [p for content in contents for p in content.problems if p not in split.problems]

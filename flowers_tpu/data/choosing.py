@@ -81,55 +81,76 @@ def choose(
     Raises:
         RequestError: a class has fewer groups of photos than there are folds, or nothing is left.
     """
-    parts = [splits["train"], splits["val"], *(f.split for f in further)]
+    parts = [splits["train"], splits["val"], *(one.split for one in further)]
     if "test" in splits:
         parts.append(splits["test"])
     ends = np.cumsum([part.size for part in parts])
     places = [np.arange(end - part.size, end) for part, end in zip(parts, ends, strict=True)]
-    own = np.concatenate(places[:2])
-    role = np.full(ends[-1], "train", "<U5")
-    role[places[1]] = "val"
-    if "test" in splits:
-        role[places[-1]] = "test"
-
     fingerprints = np.concatenate([part.fingerprints for part in parts])
     pairs = _equal(fingerprints)
     if (options.folds or further) and not options.allow_near_copies:
         pairs += [pair[:2] for pair in near_copies.of_splits(parts)]
-    if options.folds:
-        inside = [pair for pair in pairs if max(pair) < len(own)]
-        pool = joined("train", parts[:2])
-        fold = folds_of(pool, near_copies.groups(len(own), inside), options)
-        role[own] = np.where(fold == options.fold, "val", "train")
-    elif options.train_splits == "train,val":
-        role[own] = "train"
-
+    role = _roles(options, splits, places, pairs)
     copies = _copies_of(pairs, fingerprints, role)
+
+    own = np.concatenate(places[:2])
     keep = role == "train"
     if options.folds:
         keep[own] &= ~copies["val"][own] & ~copies["test"][own]
     left_out = int((role[own] == "train").sum() - keep[own].sum())
     rows: list[dict] = []
-    before = set(fingerprints[own][keep[own]].tolist())
+    seen = set(fingerprints[own][keep[own]].tolist())
     for one, place in zip(further, places[2:], strict=False):
-        reasons = _reasons(one, {k: v[place] for k, v in copies.items()}, before)
+        reasons = _reasons(one, {name: of[place] for name, of in copies.items()}, seen)
         keep[place] &= reasons == ""
-        before |= set(one.split.fingerprints[reasons == ""].tolist())
         rows += _rows(one, reasons, class_names)
 
-    taken = [chosen(part.name, part, keep[place]) for part, place in
-             zip(parts[: 2 + len(further)], places, strict=False)]  # fmt: skip
-    train = joined("train", [part for part in taken if part.size])
-    made = {"train": train}
-    if options.train_splits == "train":
-        validating = [
-            chosen("val", part, role[place] == "val", with_problems=not options.folds)
-            for part, place in zip(parts[:2], places, strict=False)
+    def of(wanted: np.ndarray, count: int, **how: bool) -> list[Split]:
+        """Those of the first parts that are wanted."""
+        taken = [
+            chosen(part.name, part, wanted[place], **how)
+            for part, place in zip(parts[:count], places, strict=False)
         ]
-        made["val"] = joined("val", [part for part in validating if part.size])
-    of_test = set(splits["test"].fingerprints.tolist()) if "test" in splits else set()
-    test_photos = sum(fp in of_test for fp in train.fingerprints.tolist())
+        return [split for split in taken if split.size]
+
+    made = {"train": joined("train", of(keep, 2 + len(further)))}
+    if options.validates:
+        # What is bad in photos that are cut into folds counts with those that train.
+        made["val"] = joined("val", of(role == "val", 2, with_problems=not options.folds))
+    test_photos = 0
+    if "test" in splits:
+        test_photos = int(np.isin(made["train"].fingerprints, splits["test"].fingerprints).sum())
     return Choice(made, pd.DataFrame(rows), left_out, test_photos)
+
+
+def _roles(
+    options: DataOptions,
+    splits: dict[str, Split],
+    places: Sequence[np.ndarray],
+    pairs: Sequence[tuple[int, int]],
+) -> np.ndarray:
+    """What each photo is there for, `[photos]` str: `train`, `val` or `test`.
+
+    Args:
+        options: how.
+        splits: see `choose`.
+        places: among all, of the photos of training, validation, further ones, and last of the test
+            split if it is there.
+        pairs: of photos that stay together.
+    """
+    role = np.full(sum(map(len, places)), "train", "<U5")
+    role[places[1]] = "val"
+    if "test" in splits:
+        role[places[-1]] = "test"
+    own = np.concatenate(places[:2])
+    if options.folds:
+        inside = [pair for pair in pairs if max(pair) < len(own)]
+        groups = near_copies.groups(len(own), inside)
+        fold = folds_of(joined("train", [splits["train"], splits["val"]]), groups, options)
+        role[own] = np.where(fold == options.fold, "val", "train")
+    elif not options.validates:
+        role[own] = "train"
+    return role
 
 
 def folds_of(pool: Split, groups: np.ndarray, options: DataOptions) -> np.ndarray:
@@ -179,10 +200,15 @@ def _copies_of(
     return found
 
 
-def _reasons(further: Further, copies: dict[str, np.ndarray], before: set[int]) -> np.ndarray:
-    """Why each photo does not train, `[photos]` str: one of `REASONS`, or ''."""
+def _reasons(further: Further, copies: dict[str, np.ndarray], seen: set[int]) -> np.ndarray:
+    """Why each photo does not train, `[photos]` str: one of `REASONS`, or ''.
+
+    Args:
+        further: the photos.
+        copies: of which of them there are others, see `_copies_of`.
+        seen: fingerprints of photos that train; those of the photos that do are added.
+    """
     reasons = np.full(further.split.size, "", object)
-    seen = set(before)
     for n, (label, fingerprint) in enumerate(
         zip(further.split.labels.tolist(), further.split.fingerprints.tolist(), strict=True)
     ):

@@ -92,13 +92,18 @@ class DataOptions(Options):
             yield "--folds=1: one part cannot both train and validate; use 2 or more, or 0"
         if self.fold and self.fold >= self.folds:
             yield f"--fold={self.fold}: folds count from 0, and there are --folds={self.folds}"
-        if self.folds and self.train_splits != "train":
+        if self.folds and not self.validates:
             yield f"--folds={self.folds} and --train_splits={self.train_splits}: a fold validates"
 
     @property
     def chooses(self) -> bool:
         """Whether other photos train or validate than those that lie in `train/` and `val/`."""
-        return bool(self.folds or self.further or self.train_splits != "train")
+        return bool(self.folds or self.further or not self.validates)
+
+    @property
+    def validates(self) -> bool:
+        """Whether some photos validate; else all that are labeled train."""
+        return self.train_splits == "train"
 
     @property
     def further(self) -> tuple[str, ...]:

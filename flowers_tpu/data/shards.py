@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from flowers_tpu.data import records, what_else
@@ -24,13 +25,29 @@ class Shard:
     left_out: tuple[int, ...] = ()  # numbers of those that cannot be used, from 0
     passed_over: tuple[int, ...] = ()  # of those that can be, but do not belong to the split
 
+    @property
+    def records(self) -> int:
+        """Records that the file has, or should have."""
+        return self.count + len(self.left_out) + len(self.passed_over)
+
     def in_use(self) -> list[bool]:
         """Whether each record is in use, up to the last one that is."""
         others = {*self.left_out, *self.passed_over}
-        flags = [n not in others for n in range(self.count + len(others))]
+        flags = [n not in others for n in range(self.records)]
         while flags and not flags[-1]:
             flags.pop()
         return flags
+
+    def only(self, places: np.ndarray) -> "Shard":
+        """Returns the same with nothing in use but the examples at some places.
+
+        Args:
+            places: `[count]` int, among the examples in use; or `[examples]` bool.
+        """
+        numbers = np.flatnonzero(self.in_use())
+        passed_over = {*self.passed_over, *numbers.tolist()} - {*numbers[places].tolist()}
+        count = len(numbers[places])
+        return dataclasses.replace(self, count=count, passed_over=tuple(sorted(passed_over)))
 
 
 def data_folder(data_dir: str, image_size: int) -> str:

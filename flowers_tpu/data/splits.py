@@ -87,14 +87,12 @@ def chosen(name: str, split: Split, wanted: np.ndarray, *, with_problems: bool =
     """
     shards, begin = [], 0
     for shard in split.shards:
-        numbers = np.flatnonzero(shard.in_use())
-        here = wanted[begin : begin + shard.count]
+        some = shard.only(wanted[begin : begin + shard.count])
         begin += shard.count
-        left_out = shard.left_out if with_problems else ()
-        others = {*shard.passed_over, *numbers[~here].tolist(), *shard.left_out} - {*left_out}
-        passed_over = tuple(sorted(others))
-        count = int(here.sum())
-        shards.append(Shard(shard.path, shard.image_size, count, left_out, passed_over))
+        if not with_problems:
+            passed_over = tuple(sorted([*some.left_out, *some.passed_over]))
+            some = dataclasses.replace(some, left_out=(), passed_over=passed_over)
+        shards.append(some)
     return dataclasses.replace(
         split,
         name=name,

@@ -93,10 +93,9 @@ class Bars(Watcher):
         """Shows where an epoch is, counted from 0, after a step of the run."""
         plan, photos = self._plan, self._plan.photos_per_step
         done = step - epoch * plan.steps_per_epoch
-        if done == plan.steps_per_epoch and not plan.validates:
-            return
         if done == plan.steps_per_epoch:
-            self._bar = terminal.bar(self._val_photos, "validation")
+            if plan.validates:
+                self._bar = terminal.bar(self._val_photos, "validation")
             return
         self._bar = terminal.bar(
             plan.steps_per_epoch * photos,

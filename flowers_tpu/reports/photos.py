@@ -1,6 +1,5 @@
 """Photos of a split by their number, and sheets of photos with titles."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,7 +56,7 @@ def read_jpegs(split: Split, indices: Sequence[int]) -> list[bytes]:
     for shard, end in zip(split.shards, ends, strict=True):
         begin = end - shard.count
         if len(places := wanted[(begin <= wanted) & (wanted < end)] - begin):
-            shards.append(_only(shard, places))
+            shards.append(shard.only(places))
     dataset = serialized(shards, in_order=True).map(lambda record: records.parse(record)["image"])
     jpegs = {}
     with terminal.bar(len(wanted), f"reading {split.name}") as bar:
@@ -82,14 +81,6 @@ def serialized(shards: Sequence[Shard], *, in_order: bool) -> tf.data.Dataset:
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=in_order,
     )
-
-
-def _only(shard: Shard, places: np.ndarray) -> Shard:
-    """Returns a shard of which nothing is in use but the examples at some places."""
-    in_use = np.flatnonzero(shard.in_use())
-    records_there = shard.count + len(shard.left_out) + len(shard.passed_over)
-    others = np.setdiff1d(np.arange(records_there), in_use[places]).tolist()
-    return dataclasses.replace(shard, count=len(places), left_out=(), passed_over=tuple(others))
 
 
 def sheet(

@@ -146,10 +146,8 @@ def _chosen(
     ):
         choice = choosing.choose(options, data.class_names, data.splits, further)
     _tell(choice)
-    splits = {**data.splits, **choice.splits}
-    splits = {name: splits[name] for name in names if name in splits}
-    if options.train_splits != "train":
-        splits.pop("val", None)
+    made = {**choice.splits, **({"test": data.splits["test"]} if has_test else {})}
+    splits = {name: made[name] for name in names if name in made}
     return dataclasses.replace(
         data, splits=splits, further=choice.further, test_photos=choice.test_photos
     )
@@ -188,7 +186,7 @@ def _further(options: DataOptions, name: str, data: Data) -> choosing.Further:
     if found := [part.photo_size for part in parts if part.photo_size != size]:
         raise RequestError(
             f"{flag}: has photos of {found[0]} px, but the data have {size} px; convert them to "
-            f"that size by scripts/make_tfrecords.py --image_size={size}"
+            f"that size by scripts/make_tfrecords.py --sizes={size}"
         )
     split = splits_lib.joined(name, parts)
     own = np.array(names)[split.labels]

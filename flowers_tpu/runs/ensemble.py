@@ -58,7 +58,7 @@ def read_member(path: str) -> Member:
         run = folder.read_json(folders.RESULTS.marker)["run"]
     else:
         folder, run = run_at(path), path
-    validates = RunFolder(run).read_specs()[0].data.train_splits == "train"
+    validates = RunFolder(run).read_specs()[0].data.validates
     names = [name for name in records.SPLITS if validates or name != "val"]
     lacking = [name for name in names if not folder.has(outputs_file(name))]
     if lacking:
@@ -102,22 +102,22 @@ def gather(members: Sequence[Member], *, search: bool) -> Ensemble:
     """
     members = list(_with_equal_classes(members))
     keys = _Keys(members)
-    if lacking := [member for member in members if "val" not in member.outputs]:
-        if search or len(lacking) < len(members):
-            what = "--weights=search" if search else "the other runs validate"
-            raise RequestError(
-                f"{lacking[0].path}: has no validation photos (--train_splits=train,val), but "
-                f"{what}: average runs without them among themselves, with equal weights"
-            )
-        return _unmeasured(members, keys)
-    groups = _groups(members, keys)
+    lacking = [member for member in members if "val" not in member.outputs]
+    if lacking and (search or len(lacking) < len(members)):
+        what = "--weights=search" if search else "the other runs validate"
+        raise RequestError(
+            f"{lacking[0].path}: has no validation photos (--train_splits=train,val), but "
+            f"{what}: average runs without them among themselves, with equal weights"
+        )
+    _check_same_test_photos(members, keys)
+    groups = [members] if lacking else _groups(members, keys)
     if search and len(groups) > 1:
         raise RequestError(
             f"--weights=search: the runs are {len(groups)} folds, each validated on photos of its "
             "own, so there are none to compare all of them on; give --weights=equal"
         )
-    equal = np.full(len(members), 1 / len(members))
-    weights = equal
+    weights = np.full(len(members), 1 / len(members))
+    outputs = {}
     if search:
         aligned = _aligned(members, "val", keys)
         if len(np.unique(keys.of(aligned[0]))) < 2:
@@ -130,12 +130,12 @@ def gather(members: Sequence[Member], *, search: bool) -> Ensemble:
             *(aligned[0].labels, keys.of(aligned[0])),
         )
         weights = fitted.weights
-        val = dataclasses.replace(aligned[0], logits=fitted.log_p)
-    else:
-        val = _concatenated(
+        outputs["val"] = dataclasses.replace(aligned[0], logits=fitted.log_p)
+    elif not lacking:
+        outputs["val"] = _concatenated(
             [_averaged(group, "val", keys, np.full(len(group), 1 / len(group))) for group in groups]
         )
-    outputs = {"val": val, "test": _averaged(members, "test", keys, weights)}
+    outputs["test"] = _averaged(members, "test", keys, weights)
     first = keys.sorted(members[0], "train")
     if len(groups) == 1 and all(np.array_equal(first, keys.sorted(m, "train")) for m in members):
         outputs["train"] = _averaged(members, "train", keys, weights)
@@ -148,22 +148,8 @@ def gather(members: Sequence[Member], *, search: bool) -> Ensemble:
         "folds": len(groups) if len(groups) > 1 else None,
         "photos_known_by": "ids" if keys.by_ids else "fingerprints",
     }
-    if len(groups) == 1:
-        about |= _gain(val, _aligned(members, "val", keys))
-    return Ensemble(outputs, about)
-
-
-def _unmeasured(members: Sequence[Member], keys: "_Keys") -> Ensemble:
-    """Averages runs of which none validates."""
-    _check_same_test_photos(members, keys)
-    weights = np.full(len(members), 1 / len(members))
-    outputs = {"test": _averaged(members, "test", keys, weights)}
-    first = keys.sorted(members[0], "train")
-    if all(np.array_equal(first, keys.sorted(member, "train")) for member in members):
-        outputs["train"] = _averaged(members, "train", keys, weights)
-    runs = [{"run": m.path, "weight": float(w)} for m, w in zip(members, weights, strict=True)]
-    known_by = "ids" if keys.by_ids else "fingerprints"
-    about = {"runs": runs, "weights": "equal", "folds": None, "photos_known_by": known_by}
+    if len(groups) == 1 and not lacking:
+        about |= _gain(outputs["val"], _aligned(members, "val", keys))
     return Ensemble(outputs, about)
 
 
@@ -215,7 +201,6 @@ def _with_equal_classes(members: Sequence[Member]) -> Iterator[Member]:
 
 def _groups(members: Sequence[Member], keys: _Keys) -> list[list[Member]]:
     """Members by the photos they validate on, which nobody of a group was trained on."""
-    _check_same_test_photos(members, keys)
     groups: list[list[Member]] = []
     for member in members:
         own = keys.sorted(member, "val")
@@ -311,7 +296,9 @@ def _concatenated(parts: Sequence[Outputs]) -> Outputs:
 
 
 def _scores_of(member: Member) -> dict[str, float]:
-    val = member.outputs["val"]
+    """Its scores of validation; none if it does not validate."""
+    if (val := member.outputs.get("val")) is None:
+        return {}
     predicted = val.logits.argmax(axis=1)
     return {
         "val_macro_f1": intervals.macro_f1(val.labels, predicted),

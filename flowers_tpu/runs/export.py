@@ -70,7 +70,7 @@ class _File:
 
 def splits_for(format_name: str, given: Spec) -> tuple[str, ...]:
     """Returns the splits that an export of a run to a format needs."""
-    if given.data.train_splits != "train":  # nothing validates
+    if not given.data.validates:
         return ("train",)
     return ("train", "val") if format_name == "tflite" else ("val",)
 
@@ -129,7 +129,7 @@ def _write(trained: Trained, format_name: str, folder: str, temperature: float) 
     recipe, data = trained.feed.recipe, trained.data
     backbone = recipe.spec.model.backbone
 
-    def make(pixels: tf.DType = tf.uint8) -> tf.keras.Model:
+    def make(pixels: tf.DType = tf.uint8, temperature: float = temperature) -> tf.keras.Model:
         return plain_model(
             trained.classifier,
             preprocessing_of(model_of(recipe.spec)),
@@ -139,13 +139,12 @@ def _write(trained: Trained, format_name: str, folder: str, temperature: float) 
 
     if format_name == "savedmodel":
         decoder = AnyPhotoDecoder(_decoder(trained, compared_on(trained)))
-        model = make()
-        if trained.views:
+        model = (
+            make()
+            if not trained.views
             # Each look is not calibrated by itself: the mean is.
-            model = SeenSeveralTimes(
-                plain_model(trained.classifier, preprocessing_of(model_of(recipe.spec))),
-                *(trained.views, temperature),
-            )
+            else (SeenSeveralTimes(make(temperature=1.0), trained.views, temperature))
+        )
         saved_model.write(model, folder, data.class_names, decoder)
         return [
             _File(

@@ -88,9 +88,13 @@ def fit(
                     save(checkpoints, boundary, goodput)
                     raise_stopped()
             validated_at = time.monotonic()
-            reserve_for_scores(
-                boundary, trained, plan, trained_at - begin, validated_at - trained_at
-            )
+            new_photos = ((epoch + 1) * plan.steps_per_epoch - step) * plan.photos_per_step
+            # By what a photo took in validation; without one, in training.
+            seconds, photos = validated_at - trained_at, val_size
+            if not plan.validates:
+                seconds, photos = trained_at - begin, max(1, new_photos)
+            every = sum(split.size for split in trained.data.splits.values())
+            boundary.reserve_for_scores(every, seconds / photos)
 
             row = make_row(
                 epoch=epoch,
@@ -113,7 +117,7 @@ def fit(
             saved_step = row["step"]
             times = epoch_times(
                 *(epoch, trained_at - begin, waited, validated_at - trained_at),
-                *((row["step"] - step) * plan.photos_per_step, val_size),
+                *(new_photos, val_size),
             )
             folder.write_table(HISTORY, pd.DataFrame(history))
             timing = folder.read_table(TIMING)
@@ -153,17 +157,6 @@ def validate(
             break
         watching.on_validation(evaluated)
     return evaluated
-
-
-def reserve_for_scores(
-    boundary: TrainingBoundary, trained: Trained, plan: Plan, train_seconds: float, seconds: float
-) -> None:
-    """Keeps time for the scores, by what a photo took in validation; without one, in training."""
-    photos = sum(split.size for split in trained.data.splits.values())
-    per_photo = train_seconds / (plan.steps_per_epoch * plan.photos_per_step)
-    if plan.validates:
-        per_photo = seconds / trained.data.splits["val"].size
-    boundary.reserve_for_scores(photos, per_photo)
 
 
 class Work(NamedTuple):

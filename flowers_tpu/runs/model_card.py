@@ -13,6 +13,7 @@ from flowers_tpu.evaluation import intervals, predictions, scores
 from flowers_tpu.models.export import keras_file, onnx_file, tflite
 from flowers_tpu.models.own_backbone import is_file
 from flowers_tpu.reports import calibration
+from flowers_tpu.reports.report_sections import SPLITS
 from flowers_tpu.runs.export import LABELS, Checked, compared_on
 from flowers_tpu.runs.folder import DATA, ORIGIN
 from flowers_tpu.runs.options import ExportOptions
@@ -157,7 +158,7 @@ def _summary(trained: Trained, options: ExportOptions) -> str:
 
 
 def _files(checked: list[Checked], split: str) -> str:
-    what = "validation" if split == "val" else "training"
+    what = SPLITS[split]
     lines = [
         f"All were opened again and given the {what} photos. Difference: the largest of any "
         "probability, from the run's own model in float32; from the table: of a confidence, from "

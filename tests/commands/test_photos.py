@@ -177,7 +177,11 @@ def test_a_bad_record_of_further_photos_is_named_or_left_out(data, tmp_path, cap
     ("change", "message"),
     [
         ("no names", "has no classes.txt"),
-        ("another size", "has photos of 16 px, but the data have 32 px"),
+        (
+            "another size",
+            "has photos of 16 px, but the data have 32 px; convert them to that size by "
+            "scripts/make_tfrecords.py --sizes=32",
+        ),
         ("no labels", "has neither train/ nor val/"),
         ("not there", "no such folder"),
     ],

@@ -2,6 +2,7 @@ import re
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -65,20 +66,26 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path, capsys, text, flag
     assert not out.exists()
 
 
-def test_a_sweep_of_which_one_run_fails(recipes, tmp_path, monkeypatch, capsys):
-    data = write_data_set(tmp_path / "data")
-    out = tmp_path / "out"
+def training_but_for(fails, data, monkeypatch):
+    """Writes finished runs instead of training, but for one that fails; gives those begun."""
     begun = []
 
     def train(job, signals):
         begun.append((job.name, job.seed))
-        if job.name == "gentler" and job.seed == 7:
-            (out / "gentler-seed7.txt").write_text("many words\ntrain: the end of the world\n")
+        if begun[-1] == fails:
+            Path(f"{job.run_dir}.txt").write_text("many words\ntrain: the end of the world\n")
             return 1
         finished_runs.write_run(job.run_dir, data, seed=job.seed)
         return 0
 
     monkeypatch.setattr(sweep, "_train", train)
+    return begun
+
+
+def test_a_sweep_of_which_one_run_fails(recipes, tmp_path, monkeypatch, capsys):
+    data = write_data_set(tmp_path / "data")
+    out = tmp_path / "out"
+    begun = training_but_for(("gentler", 7), data, monkeypatch)
     assert call("sweep", recipes, f"--output_dir={out}", "--seeds=3,7") == 1
     said = capsys.readouterr()
     assert begun == [("as it is", 3), ("gentler", 3), ("as it is", 7), ("gentler", 7)]
@@ -97,16 +104,7 @@ def test_a_sweep_of_which_one_run_fails(recipes, tmp_path, monkeypatch, capsys):
 def test_rows_of_earlier_calls_stay_if_their_runs_finished(recipes, tmp_path, monkeypatch):
     data = write_data_set(tmp_path / "data")
     out = tmp_path / "out"
-    fails = {("gentler", 2)}
-
-    def train(job, signals):
-        if (job.name, job.seed) in fails:
-            (out / "gentler-seed2.txt").write_text("train: the end of the world\n")
-            return 1
-        finished_runs.write_run(job.run_dir, data, seed=job.seed)
-        return 0
-
-    monkeypatch.setattr(sweep, "_train", train)
+    training_but_for(("gentler", 2), data, monkeypatch)
     assert call("sweep", recipes, f"--output_dir={out}", "--seeds=2,1") == 1
     assert call("sweep", recipes, f"--output_dir={out}", "--seeds=10", "--only=as it is") == 0
     rows = pd.read_csv(out / "sweep.csv")

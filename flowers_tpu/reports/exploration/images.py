@@ -18,6 +18,11 @@ from flowers_tpu.system import terminal
 _QUANTILES = {"min": 0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1}
 _MOST_BARS = 30
 
+_WORDS = {
+    "duplicates": ("of byte-identical ones", "are byte for byte the same"),
+    "near_copies": ("that show the same", "show the same"),
+}
+
 
 class PixelStatistics(NamedTuple):
     """Of all pixels of a split, by channel (red, green, blue), on the scale of 0 to 255.
@@ -180,12 +185,13 @@ def count_duplicates(table: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def near_copies_text(count: Mapping[str, int]) -> str:
-    """Returns the numbers of `count_duplicates`, of `near_copies`, in words."""
+def groups_text(count: Mapping[str, int], kind: str) -> str:
+    """Returns the numbers of `count_duplicates` in words; `kind`: `duplicates` or `near_copies`."""
+    of_groups, none = _WORDS[kind]
     if not count["groups"]:
-        return "no two photos show the same"
+        return f"no two photos {none}"
     return (
-        f"{count['photos']:,} photos in {count['groups']:,} groups that show the same; "
+        f"{count['photos']:,} photos in {count['groups']:,} groups {of_groups}; "
         f"{count['across_splits']:,} groups across splits, {count['contradicting_labels']:,} with "
         "contradicting labels"
     )

@@ -15,6 +15,7 @@ from flowers_tpu.reports import photos
 _SAMPLE, _COLUMNS = 20, 5
 _AUGMENTED_PHOTOS, _DRAWS = 5, 6
 _GROUPS_SHOWN, _PHOTOS_OF_GROUP_SHOWN = 12, 5
+_KINDS = {"duplicates": "byte-identical photos", "near_copies": "near-copies"}
 
 
 def random_sample(indices: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -115,14 +116,14 @@ def augmented(
 
 
 def duplicate_sheet(
-    table: pd.DataFrame, splits: Mapping[str, Split], what: str = "byte-identical photos"
+    table: pd.DataFrame, splits: Mapping[str, Split], kind: str = "duplicates"
 ) -> Figure:
     """Shows equal photos side by side, a group a row, those across splits first.
 
     Args:
         table: of `images.duplicates` or `images.near_copies`, not empty.
         splits: by name.
-        what: the groups are of, for the title.
+        kind: which of the two.
     """
     groups = [rows for _, rows in table.groupby("group")]
     groups.sort(key=lambda rows: rows["split"].nunique(), reverse=True)
@@ -146,6 +147,6 @@ def duplicate_sheet(
         cells,
         titles,
         columns=columns,
-        title=f"Groups of {what}: {number_of_groups:,}{part}",
+        title=f"Groups of {_KINDS[kind]}: {number_of_groups:,}{part}",
         row_titles=row_titles,
     )
