@@ -84,6 +84,8 @@ OTHERS = {
     "require_tpu": True,
     "replicas": 4,
     "precision": "bfloat16",
+    "jit": "on",
+    "memory_growth": True,
     "deterministic": True,
     "steps_per_loop": 7,
     "data_dir": "gs://bucket/a folder=x#1",
@@ -291,7 +293,7 @@ def test_the_ends_of_ranges_are_allowed(flags_given):
 
 
 def test_only_flags_that_change_results_count_as_differing():
-    free = {"tpu", "require_tpu", "replicas", "steps_per_loop", "cache"}
+    free = {"tpu", "require_tpu", "replicas", "steps_per_loop", "cache", "jit", "memory_growth"}
     free |= {
         "run_dir",
         "overwrite",

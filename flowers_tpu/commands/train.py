@@ -145,7 +145,7 @@ def print_plan(recipe: Recipe, feed: Feed, plan: Plan, state: TrainState) -> Non
     data = recipe.spec.data
     console.print_plan(
         devices=str(recipe.facts),
-        arithmetic=recipe.resolved.arithmetic,
+        arithmetic=arithmetic_words(recipe, plan),
         data=f"{data.data_dir}, {plan.num_classes} classes, {data.image_size} px",
         photos={name: split.size for name, split in feed.splits.items()},
         photos_per_replica=recipe.photos_per_replica,
@@ -156,6 +156,14 @@ def print_plan(recipe: Recipe, feed: Feed, plan: Plan, state: TrainState) -> Non
     )
     if recipe.spec.run.summary:
         console.print_layers(state.classifier)
+
+
+def arithmetic_words(recipe: Recipe, plan: Plan) -> str:
+    """Which arithmetic a run has, why, and whether XLA compiles it."""
+    words, facts = recipe.resolved.arithmetic, recipe.facts
+    if recipe.spec.devices.precision == "auto" and words == facts.arithmetic:
+        words += facts.why_arithmetic and f" ({facts.why_arithmetic})"
+    return f"{words}, compiled by XLA" if plan.objective.jit else words
 
 
 def show_if_finished(given: Spec) -> bool:

@@ -22,7 +22,7 @@ from flowers_tpu.models.options import ModelOptions
 from flowers_tpu.models.weights import load_weights
 from flowers_tpu.system.errors import RequestError
 
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ def build_classifier(
         num_classes: number of logits.
         image_size: side of the square images, pixels.
         evaluation_size: of those of evaluation and prediction; 0: the same.
-        arithmetic: `float32`, or `bfloat16` for the backbone's arithmetic (variables,
+        arithmetic: `float32`; or `bfloat16` or `float16` for the backbone's arithmetic (variables,
             preprocessing, pooling and head stay float32).
         seed: all random initial weights are a function of it (and of what is built).
 

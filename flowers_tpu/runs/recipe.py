@@ -16,11 +16,12 @@ from flowers_tpu.models.classifier import Classifier, build_classifier
 from flowers_tpu.runs import data as data_lib
 from flowers_tpu.runs.data import Data
 from flowers_tpu.runs.folder import model_of
-from flowers_tpu.runs.spec import Resolved, Spec, resolve
+from flowers_tpu.runs.spec import Resolved, Spec, compiles_passes, resolve
 from flowers_tpu.system.devices import Devices, Facts, choose_devices
 from flowers_tpu.system.errors import RequestError
 from flowers_tpu.training import losses, metrics, optimizers, schedule
 from flowers_tpu.training.averages import Averages
+from flowers_tpu.training.loss_scale import LossScale
 from flowers_tpu.training.optimizers import Optimizer
 from flowers_tpu.training.plan import Plan
 from flowers_tpu.training.state import Progress, TrainState, step_counter
@@ -125,7 +126,9 @@ class Recipe:
             photos_per_step=batch,
             steps_per_epoch=steps_per_epoch,
             rates=self.learning_rates(steps_per_epoch),
-            objective=Objective(options, batch, weights),
+            objective=Objective(
+                options, batch, weights, jit=compiles_passes(self.spec, self.facts)
+            ),
             validates="val" in data.splits,
         )
 
@@ -171,6 +174,7 @@ class Recipe:
                 step=step,
                 progress=Progress(metrics.empty(plan.num_classes)),
                 averages=Averages(classifier.model.variables, decay) if decay else None,
+                loss_scale=LossScale() if self.resolved.arithmetic == "float16" else None,
             )
 
 

@@ -93,7 +93,7 @@ class Resolved:
 
     Attributes:
         photos_per_step: the global batch.
-        arithmetic: of the layers: `float32` or `bfloat16`.
+        arithmetic: of the layers: `float32`, `bfloat16` or `float16`.
         augments_on: `host` or `device`.
     """
 
@@ -120,7 +120,8 @@ def resolve(spec: Spec, facts: Facts, begun: Resolved | None = None) -> Resolved
         begun: of a run that continues, whose numbers depend on it: kept as it is.
 
     Raises:
-        RequestError: the replicas do not divide the global batch.
+        RequestError: the replicas do not divide the global batch, or the devices cannot do what is
+            asked for.
     """
     data, precision, place = spec.data, spec.devices.precision, spec.augmentation.augment_on
     parts = spec.training.accumulate_steps
@@ -145,6 +146,13 @@ def resolve(spec: Spec, facts: Facts, begun: Resolved | None = None) -> Resolved
             f"--accumulate_steps={parts} and --batch_norm=synchronized: replicas cannot exchange "
             "statistics within a loop; use --batch_norm=per_replica or frozen"
         )
+    if resolved.arithmetic == "float16" and facts.kind == "TPU":
+        raise RequestError("--precision=float16: a TPU has no such arithmetic; use bfloat16")
+    if spec.devices.jit == "on" and spec.model.batch_norm == "synchronized":
+        raise RequestError(
+            "--jit=on and --batch_norm=synchronized: replicas cannot exchange statistics within "
+            "what XLA compiles; use --jit=off, or --batch_norm=per_replica or frozen"
+        )
     if spec.augmentation.mixes and (part := resolved.photos_per_step // facts.replicas) % 2:
         raise RequestError(
             f"--mixup and --cutmix mix photos in pairs, but each of {facts.replicas} replicas gets "
@@ -152,6 +160,19 @@ def resolve(spec: Spec, facts: Facts, begun: Resolved | None = None) -> Resolved
             f"--global_batch_size that is a multiple of {2 * facts.replicas}"
         )
     return resolved
+
+
+def compiles_passes(spec: Spec, facts: Facts) -> bool:
+    """Whether XLA compiles each replica's forward and backward pass.
+
+    It is decided anew when a run goes on: as with another number of replicas, results are the same
+    within rounding.
+    """
+    if facts.kind == "TPU":
+        return False  # its steps are compiled as a whole
+    if spec.devices.jit == "auto":
+        return facts.compiles_passes and spec.model.batch_norm != "synchronized"
+    return spec.devices.jit == "on"
 
 
 def read_saved(saved: Mapping[str, Mapping[str, Any]]) -> tuple[Spec, Resolved]:

@@ -36,11 +36,13 @@ def choose_devices(options: DeviceOptions) -> Devices:
 
     Raises:
         RequestError: no TPU was found although required, the CPU cannot be split any more, or
-            `TF_CONFIG` names several workers.
+            `TF_CONFIG` names several workers; or the memory of GPUs is taken already.
     """
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
     _refuse_several_workers()
+    if options.memory_growth:
+        _let_memory_grow()
     if options.replicas:
         _split_cpu(options.replicas)
     return _tpu(options) if options.tpu else _without_tpu(options.replicas)
@@ -125,10 +127,11 @@ def _without_tpu(cpu_replicas: int) -> Devices:
         strategy = tf.distribute.MirroredStrategy(
             names, cross_device_ops=tf.distribute.ReductionToOneDevice()
         )
-    elif facts.replicas > 1:
+    elif facts.kind == "GPU":
+        # Also for one, as the default strategy copies no batch to it before its step.
         strategy = tf.distribute.MirroredStrategy()
     else:
-        # One device needs no distribution; the default strategy places everything on it by itself.
+        # One CPU needs no distribution.
         strategy = tf.distribute.get_strategy()
     return Devices(strategy, facts)
 
@@ -164,6 +167,17 @@ def _refuse_several_workers() -> None:
         raise RequestError(
             f"TF_CONFIG: names {len(workers)} workers, but this version runs on one; unset it"
         )
+
+
+def _let_memory_grow() -> None:
+    for gpu in tf.config.list_physical_devices("GPU"):
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError as error:
+            raise RequestError(
+                f"--memory_growth: TensorFlow has taken the memory of {gpu.name} already "
+                f"({first_line(error)})"
+            ) from error
 
 
 def _split_cpu(replicas: int) -> None:

@@ -24,14 +24,22 @@ class Facts:
     memory: int | None = None
 
     @property
-    def steps_are_compiled(self) -> bool:
-        """Whether XLA compiles the steps; on a CPU it makes them many times slower."""
-        return self.kind == "TPU"
+    def compiles_passes(self) -> bool:
+        """What `--jit=auto` stands for: on a CPU XLA's convolutions are many times slower.
+
+        A TPU has no other way: its steps are compiled as a whole.
+        """
+        return self.kind == "GPU"
 
     @property
     def arithmetic(self) -> str:
         """The precision of the layers that `--precision=auto` stands for."""
-        return "bfloat16" if self.kind == "TPU" else "float32"
+        return self._arithmetic[0]
+
+    @property
+    def why_arithmetic(self) -> str:
+        """Why it is that, for the plan; '' if there is nothing to say."""
+        return self._arithmetic[1]
 
     @property
     def augment_on(self) -> str:
@@ -46,6 +54,19 @@ class Facts:
         fetches beyond that is cancelled at a split's end, and sometimes it warns of that.
         """
         return self.kind != "CPU"
+
+    @property
+    def _arithmetic(self) -> tuple[str, str]:
+        if self.kind == "TPU":
+            return "bfloat16", "which a TPU multiplies"
+        if self.compute_capability is None:
+            return "float32", ""
+        capability = "compute capability {}.{}".format(*self.compute_capability)
+        if self.compute_capability >= (8, 0):
+            return "bfloat16", capability
+        if self.compute_capability >= (6, 0):
+            return "float16", f"{capability}; bfloat16 comes with 8.0"
+        return "float32", f"{capability}; float16 comes with 6.0"
 
     def __str__(self) -> str:
         """`2 CPU replicas`, for messages."""

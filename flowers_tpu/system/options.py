@@ -30,9 +30,23 @@ class DeviceOptions(Options):
     )
     precision: str = knob(
         "auto",
-        "Precision of the layers' arithmetic; auto: bfloat16 on TPU, float32 elsewhere. "
-        "Weights, softmax, loss and scores are always float32.",
-        choices=("auto", "float32", "bfloat16"),
+        "Precision of the layers' arithmetic; auto: bfloat16 on TPUs and on GPUs of compute "
+        "capability 8.0 and later, float16 on those from 6.0, else float32. With float16 the loss "
+        "is scaled, and a step whose gradients are then too large is left out. Weights, softmax, "
+        "loss and scores are always float32.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    jit: str = knob(
+        "auto",
+        "Whether XLA compiles each replica's forward and backward pass; auto: on GPUs, unless "
+        "--batch_norm=synchronized. A TPU's steps are always compiled.",
+        choices=("auto", "on", "off"),
+        free=True,
+    )
+    memory_growth: bool = knob(
+        False,
+        "Take a GPU's memory as it is needed, and not all at once: for GPUs that are shared.",
+        free=True,
     )
     deterministic: bool = knob(
         False, "Use only deterministic kernels; needed for bit-exactness on GPUs."

@@ -123,7 +123,7 @@ def train_epoch(
         count = decision.steps
         with pacer.timed(count):
             results = train_steps(iterator, tf.constant(count, tf.int32))
-            outcomes, norms, finite, waits = (part.numpy() for part in results)
+            outcomes, norms, finite, updates, waits = (part.numpy() for part in results)
         bad = [
             BadStep(step + int(n), float(plan.rates[step + n]), float(norms[n]))
             for n in np.flatnonzero(~finite)
@@ -133,6 +133,8 @@ def train_epoch(
             finite[bad[0].step - step :] = False
         progress.sums = metrics.added(progress.sums, _rows(outcomes[finite]))
         progress.skipped += [one.step for one in bad]
+        # Gradients that the scale of the loss made too large are no trouble.
+        progress.skipped += [step + int(n) for n in np.flatnonzero(finite & ~updates)]
         step += count
         decision = boundary.decide(step, epoch_end, pacer)
         yield Call(

@@ -17,7 +17,8 @@ class Results(NamedTuple):
     Attributes:
         outcomes: `[steps, global batch, metrics.COLUMNS]` float32, in the order of the photos.
         gradient_norms: `[steps]` float32.
-        finite: `[steps]` bool.
+        finite: `[steps]` bool; see `steps.StepResult`.
+        updates: `[steps]` bool, whether the step has updated the weights, or would have.
         input_waits: `[steps]` float32, seconds from the end of the step before (of the call's
             begin) until the batch was there. Where the host runs ahead of a device that is still
             busy with earlier steps, it is the host's wait: the device waited for less.
@@ -26,6 +27,7 @@ class Results(NamedTuple):
     outcomes: tf.Tensor
     gradient_norms: tf.Tensor
     finite: tf.Tensor
+    updates: tf.Tensor
     input_waits: tf.Tensor
 
 
@@ -66,7 +68,8 @@ def replica_step(
         if prepare:
             batch = prepare(batch)
         dropout_seed = tf.stack([tf.constant(seed, tf.int32), tf.cast(state.step, tf.int32)])
-        return gradients_of(classifier, batch, dropout_seed, objective)
+        scale = None if state.loss_scale is None else tf.identity(state.loss_scale.value)
+        return gradients_of(classifier, batch, dropout_seed, objective, scale)
 
     def update(of: list[tf.Tensor]) -> None:
         for optimizer, variables in groups:
@@ -123,8 +126,9 @@ def compile_train_steps(
     found is written beside its outcomes. A step whose loss or gradients are not finite spoils the
     weights, and with them all later steps of the call.
 
-    Only an objective that skips bad steps has a condition: the update then waits for the last of
-    the gradients to be looked at, and such a step leaves weights and slots as they were.
+    Only an objective that skips bad steps has a condition, and float16 with its scale of the loss:
+    the update then waits for the last of the gradients to be looked at, and such a step leaves
+    weights and slots as they were.
 
     Args:
         strategy: runs the steps.
@@ -141,18 +145,23 @@ def compile_train_steps(
 
     def do_step_unless_bad(batch):
         gradients, result = strategy.run(step.gradients, args=(batch,))
-        if _local(strategy, result.finite):
+        updates = _local(strategy, result.updates)
+        if updates:
             strategy.run(step.update, args=(gradients,))
+        if scaled:
+            state.loss_scale.update(updates)
         state.step.assign_add(1)
         return result
 
-    do = do_step_unless_bad if objective.skips_bad_steps else do_step
+    scaled = state.loss_scale is not None
+    do = do_step_unless_bad if scaled or objective.skips_bad_steps else do_step
 
     @tf.function
     def train_steps(iterator, num_steps):
         outcomes = tf.TensorArray(tf.float32, num_steps)
         norms = tf.TensorArray(tf.float32, num_steps)
         finite = tf.TensorArray(tf.bool, num_steps)
+        updates = tf.TensorArray(tf.bool, num_steps)
         waits = tf.TensorArray(tf.float32, num_steps)
         done = tf.timestamp()
         for number in tf.range(num_steps):
@@ -164,7 +173,10 @@ def compile_train_steps(
             outcomes = outcomes.write(number, _joined(strategy, result.outcomes))
             norms = norms.write(number, _local(strategy, result.gradient_norm))
             finite = finite.write(number, _local(strategy, result.finite))
-        return Results(outcomes.stack(), norms.stack(), finite.stack(), waits.stack())
+            updates = updates.write(number, _local(strategy, result.updates))
+        return Results(
+            *(outcomes.stack(), norms.stack(), finite.stack(), updates.stack(), waits.stack())
+        )
 
     return train_steps
 

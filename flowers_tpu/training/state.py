@@ -10,6 +10,7 @@ import tensorflow as tf
 from flowers_tpu.models.classifier import Classifier
 from flowers_tpu.training.averages import Averages
 from flowers_tpu.training.history import Row, of_version_0_1
+from flowers_tpu.training.loss_scale import LossScale
 from flowers_tpu.training.metrics import Sums
 from flowers_tpu.training.optimizers import Optimizer
 
@@ -19,7 +20,7 @@ class Progress(tf.train.experimental.PythonState):
 
     Attributes:
         history: a row per finished epoch, as in `history.csv`.
-        skipped: steps whose update was left out, as their gradients were not finite.
+        skipped: steps whose update was left out, as loss or gradients were not finite.
         sums: the running epoch's `metrics` sums so far.
     """
 
@@ -55,6 +56,7 @@ class TrainState:
             augmentation, its dropout and its rate.
         progress: the history and the running epoch's sums.
         averages: of the model's weights, if they are averaged; results are theirs then.
+        loss_scale: in float16.
     """
 
     classifier: Classifier
@@ -64,11 +66,16 @@ class TrainState:
     progress: Progress
     averages: Averages | None = None
     backbone_optimizer: Optimizer | None = None
+    loss_scale: LossScale | None = None
 
     def checkpoint(self) -> tf.train.Checkpoint:
         """Everything that the next step depends on."""
         averages = None if self.averages is None else self.averages.checkpoint()
-        optional = {"averages": averages, "backbone_optimizer": self.backbone_optimizer}
+        optional = {
+            "averages": averages,
+            "backbone_optimizer": self.backbone_optimizer,
+            "loss_scale": self.loss_scale,
+        }
         return tf.train.Checkpoint(
             model=self.classifier.model,
             warmup_optimizer=self.warmup_optimizer,

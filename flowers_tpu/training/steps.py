@@ -35,12 +35,15 @@ class StepResult(NamedTuple):
     Attributes:
         outcomes: `[b, metrics.COLUMNS]` float32, of this replica's examples.
         gradient_norm: of the summed gradients before clipping; equal on every replica.
-        finite: bool, whether loss and gradients are; equal on every replica.
+        finite: bool, whether loss and gradients are, but for gradients that only the scale of the
+            loss has made too large for float16; equal on every replica.
+        updates: bool, whether loss and gradients are finite; equal on every replica.
     """
 
     outcomes: tf.Tensor
     gradient_norm: tf.Tensor
     finite: tf.Tensor
+    updates: tf.Tensor
 
 
 class PartResult(NamedTuple):
@@ -66,11 +69,13 @@ class Objective:
         photos_per_update: examples of the global batch, each of which counts 1; the pipeline fills
             no batch of training up.
         class_weights: `[classes]` float32 factors of the examples' losses, or None.
+        jit: whether XLA compiles a replica's forward and backward pass.
     """
 
     options: TrainingOptions
     photos_per_update: int
     class_weights: np.ndarray | None = None
+    jit: bool = False
 
     @property
     def skips_bad_steps(self) -> bool:
@@ -79,7 +84,11 @@ class Objective:
 
 
 def warmup_gradients(
-    classifier: Classifier, batch: Batch, seed: tf.Tensor, objective: Objective
+    classifier: Classifier,
+    batch: Batch,
+    seed: tf.Tensor,
+    objective: Objective,
+    scale: tf.Tensor | None = None,
 ) -> tuple[list[tf.Tensor], StepResult]:
     """Returns the gradients of the head's variables alone, and what the step came to.
 
@@ -97,13 +106,18 @@ def warmup_gradients(
             with dropout_seed(seed, part):
                 logits = classifier.head(features, training=True)
             share, loss, outcomes = _loss_and_outcomes(logits, batch, variables, objective)
+            share = _scaled(share, scale)
         return PartResult(tape.gradient(share, variables), loss, outcomes)
 
-    return _summed(_over_parts(gradients_of, batch, objective), objective)
+    return _summed(_worked_out(gradients_of, batch, objective), objective, scale)
 
 
 def finetune_gradients(
-    classifier: Classifier, batch: Batch, seed: tf.Tensor, objective: Objective
+    classifier: Classifier,
+    batch: Batch,
+    seed: tf.Tensor,
+    objective: Objective,
+    scale: tf.Tensor | None = None,
 ) -> tuple[list[tf.Tensor], StepResult]:
     """Returns the gradients of all trainable variables, and what the step came to.
 
@@ -112,13 +126,17 @@ def finetune_gradients(
         batch: this replica's part of the global batch.
         seed: `[2]` int32, of dropout; the same on every replica, another for every step.
         objective: what to minimize.
+        scale: what the loss is multiplied by before the backward pass, and the sum of gradients
+            divided by after it: float32, in float16; None: nothing. A step that is not finite then
+            leaves everything as it was.
 
     Returns:
         The gradients, summed over all replicas and then clipped; and the result.
     """
     variables = trained_in_finetuning(classifier)
     statistics = batch_norm_statistics(classifier.model)
-    before = [tf.identity(v) for v in statistics.all] if objective.skips_bad_steps else None
+    may_be_left_out = objective.skips_bad_steps or scale is not None
+    before = [tf.identity(v) for v in statistics.all] if may_be_left_out else None
 
     def gradients_of(batch: Batch, part: Part) -> PartResult:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -126,13 +144,14 @@ def finetune_gradients(
             with dropout_seed(seed, part):
                 logits = classifier.model(batch["image"], training=True)
             share, loss, outcomes = _loss_and_outcomes(logits, batch, variables, objective)
+            share = _scaled(share, scale)
         return PartResult(tape.gradient(share, variables), loss, outcomes)
 
-    gradients, result = _summed(_over_parts(gradients_of, batch, objective), objective)
+    gradients, result = _summed(_worked_out(gradients_of, batch, objective), objective, scale)
     _average_over_replicas(statistics.per_replica)
     if before:
         for variable, old in zip(statistics.all, before, strict=True):
-            variable.assign(tf.where(result.finite, variable, old))
+            variable.assign(tf.where(result.updates, variable, old))
     return gradients, result
 
 
@@ -192,6 +211,25 @@ def _losses(logits: tf.Tensor, labels: tf.Tensor, objective: Objective) -> tf.Te
     return each
 
 
+def _scaled(share: tf.Tensor, scale: tf.Tensor | None) -> tf.Tensor:
+    return share if scale is None else share * scale
+
+
+def _worked_out(
+    gradients_of: Callable[[Batch, Part], PartResult], batch: Batch, objective: Objective
+) -> PartResult:
+    """Works out this replica's gradients, compiled by XLA if the objective says so.
+
+    What replicas exchange is outside: within what XLA compiles here there is no collective.
+    """
+
+    def work(batch: Batch) -> PartResult:
+        return _over_parts(gradients_of, batch, objective)
+
+    # A function of its own for each replica, whose number is a constant in it.
+    return tf.function(work, jit_compile=True)(batch) if objective.jit else work(batch)
+
+
 def _over_parts(
     gradients_of: Callable[[Batch, Part], PartResult], batch: Batch, objective: Objective
 ) -> PartResult:
@@ -232,19 +270,26 @@ def _over_parts(
     return sums._replace(outcomes=tf.reshape(outcomes.stack(), [rows * parts, -1]))
 
 
-def _summed(found: PartResult, objective: Objective) -> tuple[list[tf.Tensor], StepResult]:
+def _summed(
+    found: PartResult, objective: Objective, scale: tf.Tensor | None
+) -> tuple[list[tf.Tensor], StepResult]:
     """Sums gradients and loss over the replicas; clips; finds out whether all is finite."""
     gradients, loss = tf.distribute.get_replica_context().all_reduce(
         tf.distribute.ReduceOp.SUM, (list(found.gradients), found.loss)
     )
+    if scale is not None:
+        gradients = [gradient / scale for gradient in gradients]
     # As `tf.linalg.global_norm`, in fewer operations: with small networks each of them counts.
     squares = 2 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
     norm = tf.sqrt(squares)
     if most := objective.options.clip_norm:
         gradients, _ = tf.clip_by_global_norm(gradients, most, use_norm=norm)
     # They are finite only if every gradient is, and the loss may be infinite where they are not.
-    finite = tf.math.is_finite(squares + loss)
-    return gradients, StepResult(found.outcomes, norm, finite)
+    finite = updates = tf.math.is_finite(squares + loss)
+    if scale is not None:
+        # At scale 1 there is nothing left to blame on it.
+        finite |= tf.math.is_finite(loss) & (scale > 1)
+    return gradients, StepResult(found.outcomes, norm, finite, updates)
 
 
 def _average_over_replicas(statistics: Sequence[tf.Variable]) -> None:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from flowers_tpu.runs.spec import Resolved, Spec, read_saved, resolve
+from flowers_tpu.runs.spec import Resolved, Spec, compiles_passes, read_saved, resolve
 from flowers_tpu.system.errors import RequestError
 from flowers_tpu.system.facts import Facts
 
@@ -14,6 +14,7 @@ CONFIG_OF_0_1 = "tests/fixtures/run_of_0_1/stopped/config.json"
 LATER = {  # than version 0.1: these have their defaults in its runs
     *("backbone_rate", "train_from", "ema_decay", "monitor", "from_run", "finish", "max_hours"),
     *("mixup", "cutmix", "mix_probability", "eval_image_size", "preprocessing"),
+    *("jit", "memory_growth"),
     *("warmup_on", "accumulate_steps", "trivial_augment", "track"),
     *("folds", "fold", "fold_seed", "train_splits", "extra_data_dirs", "allow_near_copies"),
 }
@@ -55,6 +56,32 @@ def test_photos_are_augmented_where_that_is_fastest(kind, where):
     assert resolve(Spec.of(), Facts(kind, 2)).augments_on == where
     for given in ("host", "device"):
         assert resolve(Spec.of(augment_on=given), Facts(kind, 2)).augments_on == given
+
+
+def test_what_the_devices_cannot_do_is_refused_by_name():
+    with pytest.raises(RequestError, match="--precision=float16: a TPU has no such arithmetic"):
+        resolve(Spec.of(precision="float16"), TPU)
+    synchronized = Spec.of(jit="on", batch_norm="synchronized")
+    with pytest.raises(RequestError, match="--jit=on and --batch_norm=synchronized: replicas"):
+        resolve(synchronized, CPU)
+    resolve(synchronized.changed(jit="auto"), CPU)
+
+
+@pytest.mark.parametrize(
+    ("kind", "jit", "batch_norm", "compiles"),
+    [
+        ("GPU", "auto", "per_replica", True),
+        ("GPU", "auto", "frozen", True),
+        ("GPU", "auto", "synchronized", False),
+        ("GPU", "off", "per_replica", False),
+        ("CPU", "auto", "per_replica", False),
+        ("CPU", "on", "per_replica", True),
+        ("TPU", "auto", "per_replica", False),
+        ("TPU", "on", "per_replica", False),  # whose steps are compiled as a whole
+    ],
+)
+def test_what_xla_compiles(kind, jit, batch_norm, compiles):
+    assert compiles_passes(Spec.of(jit=jit, batch_norm=batch_norm), Facts(kind)) == compiles
 
 
 def test_a_run_that_continues_stays_what_it_was():

@@ -129,10 +129,33 @@ def test_what_tensorflow_lists_decides(monkeypatch):
     monkeypatch.setattr(lib, "_listed", lambda: listed)
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored")
     assert choose_devices(DeviceOptions()) == Devices("mirrored", Facts("GPU", 2, 1, (7, 5), 15))
-    # One GPU needs no distribution.
+    # Also for one, whose batches are then copied to it before their step.
     monkeypatch.setattr(lib, "_listed", lambda: listed[:2])
-    one = Devices(tf.distribute.get_strategy(), Facts("GPU", 1, 1, (8, 0), 40))
+    one = Devices("mirrored", Facts("GPU", 1, 1, (8, 0), 40))
     assert choose_devices(DeviceOptions()) == one
+
+
+def test_memory_grows_on_every_gpu_if_that_is_asked_for(monkeypatch):
+    gpus = [types.SimpleNamespace(name=f"GPU:{number}") for number in range(2)]
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind: gpus if kind == "GPU" else []
+    )
+    monkeypatch.setattr(lib, "_listed", lambda: [Listed("CPU")])
+    grown = []
+    monkeypatch.setattr(
+        tf.config.experimental, "set_memory_growth", lambda gpu, on: grown.append((gpu.name, on))
+    )
+    choose_devices(DeviceOptions())
+    assert grown == []
+    choose_devices(DeviceOptions(memory_growth=True))
+    assert grown == [("GPU:0", True), ("GPU:1", True)]
+
+    def too_late(gpu, on):
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", too_late)
+    with pytest.raises(RequestError, match="--memory_growth: .* memory of GPU:0 already"):
+        choose_devices(DeviceOptions(memory_growth=True))
 
 
 @pytest.mark.parametrize(

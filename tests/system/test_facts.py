@@ -28,24 +28,40 @@ def test_the_record_of_a_machine(name):
     assert facts_of(listed, **known) == expected
 
 
-# Machine: whether XLA compiles steps, precision of auto, where auto augments, batches ahead, words.
+# Machine: whether XLA compiles passes, precision of auto, where auto augments, batches ahead, words.
 FOLLOWS = {
-    "one T4": (False, "float32", "device", True, "1 GPU replica"),
-    "two T4": (False, "float32", "device", True, "2 GPU replicas"),
-    "one A100": (False, "float32", "device", True, "1 GPU replica"),
-    "eight H100": (False, "float32", "device", True, "8 GPU replicas"),
+    "one T4": (True, "float16", "device", True, "1 GPU replica"),
+    "two T4": (True, "float16", "device", True, "2 GPU replicas"),
+    "one A100": (True, "bfloat16", "device", True, "1 GPU replica"),
+    "eight H100": (True, "bfloat16", "device", True, "8 GPU replicas"),
     "CPU only": (False, "float32", "host", False, "1 CPU replica"),
     "CPU in 4": (False, "float32", "host", False, "4 CPU replicas"),
-    "TPU": (True, "bfloat16", "device", True, "8 TPU replicas"),
-    "TPU of 4 hosts": (True, "bfloat16", "device", True, "32 TPU replicas"),
+    "TPU": (False, "bfloat16", "device", True, "8 TPU replicas"),
+    "TPU of 4 hosts": (False, "bfloat16", "device", True, "32 TPU replicas"),
 }
 
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_what_follows_from_the_record(name):
     _, _, facts = MACHINES[name]
-    follows = (facts.steps_are_compiled, facts.arithmetic, facts.augment_on, facts.fetches_ahead)
+    follows = (facts.compiles_passes, facts.arithmetic, facts.augment_on, facts.fetches_ahead)
     assert (*follows, str(facts)) == FOLLOWS[name]
+
+
+@pytest.mark.parametrize(
+    ("capability", "arithmetic", "why"),
+    [
+        ((12, 0), "bfloat16", "compute capability 12.0"),
+        ((8, 0), "bfloat16", "compute capability 8.0"),
+        ((7, 5), "float16", "compute capability 7.5; bfloat16 comes with 8.0"),
+        ((6, 0), "float16", "compute capability 6.0; bfloat16 comes with 8.0"),
+        ((5, 2), "float32", "compute capability 5.2; float16 comes with 6.0"),
+        (None, "float32", ""),
+    ],
+)
+def test_the_arithmetic_of_a_gpu_and_why(capability, arithmetic, why):
+    facts = Facts("GPU", compute_capability=capability)
+    assert (facts.arithmetic, facts.why_arithmetic) == (arithmetic, why)
 
 
 def test_a_cpu_that_is_asked_to_be_split_is_taken_before_gpus():

@@ -368,6 +368,61 @@ def test_eval_and_predict_step(make_strategy, replicas):
     np.testing.assert_array_equal(outcomes["top5"], hits)
 
 
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("replicas", "parts", "stage"),
+    [
+        (2, 1, steps.warmup_gradients),
+        *((replicas, parts, steps.finetune_gradients) for replicas, parts in ((1, 2), (2, 1))),
+    ],
+)
+def test_what_xla_compiles_comes_to_the_same(make_strategy, replicas, parts, stage):
+    """Gradients, outcomes and moving statistics, with dropout and batch normalization."""
+    strategy = make_strategy(replicas)
+    with strategy.scope():
+        classifier = small_classifier(CLASSES, dropout=0.5)
+    begin = [variable.numpy() for variable in classifier.model.variables]
+    data = distributed(strategy, batch(8, CLASSES, side=32))
+
+    def found(jit):
+        for variable, value in zip(classifier.model.variables, begin, strict=True):
+            variable.assign(value)
+        options = TrainingOptions(label_smoothing=0.1, l2=0.01, accumulate_steps=parts)
+        objective = steps.Objective(options, 8, jit=jit)
+        gradients, result = run(strategy, lambda b: stage(classifier, b, SEED, objective), data)
+        return gradients, result, statistics_on_replicas(strategy, classifier)
+
+    plain, compiled = found(False), found(True)
+    for a, b in zip(tf.nest.flatten(plain), tf.nest.flatten(compiled), strict=True):
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a)
+
+
+@pytest.mark.core
+def test_the_pass_is_compiled_and_the_sum_over_replicas_is_not(make_strategy):
+    strategy = make_strategy(2)
+    with strategy.scope():
+        classifier = small_classifier(CLASSES)
+    data = distributed(strategy, batch(8, CLASSES, side=32))
+
+    def compiled(jit):
+        objective = steps.Objective(TrainingOptions(), 8, jit=jit)
+        function = tf.function(
+            lambda b: strategy.run(
+                lambda b: steps.finetune_gradients(classifier, b, SEED, objective), args=(b,)
+            )
+        )
+        graph = function.get_concrete_function(data).graph
+        calls = [operation for operation in graph.get_operations() if "Call" in operation.type]
+        return [call for call in calls if call.get_attr("_XlaMustCompile")], graph
+
+    calls, graph = compiled(True)
+    assert len(calls) == 2, "one for each replica"
+    left = {operation.type for operation in graph.get_operations()}
+    assert "Conv2D" not in left and "Conv2DBackpropFilter" not in left
+    assert compiled(False)[0] == []
+
+
 def test_l2_leaves_biases_out():
     kernel, bias = tf.Variable([[1.0, 2.0]]), tf.Variable([100.0])
     assert float(losses.l2_penalty([kernel, bias], 0.1)) == pytest.approx(0.5)
