@@ -14,6 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 from sklearn import metrics
+from tensorflow.python.framework.config import disable_op_determinism
 
 from flowers_tpu.commands import train
 from flowers_tpu.runs.spec import Spec
@@ -125,6 +126,15 @@ def test_a_whole_run(finished, data):
     report = (run_dir / "report.html").read_text()
     assert f"<dd>{scores['val']['macro_f1']:.4f}</dd>" in report and "report.html" in out
     assert report.count("<img ") == len(list((run_dir / "plots").glob("*.png"))) > 10
+
+
+def test_all_can_be_deterministic(data, tmp_path, run):
+    """TensorFlow then refuses every operation that is not."""
+    try:
+        run("train", *FLAGS, "--deterministic", f"--data_dir={data}", f"--run_dir={tmp_path}/run")
+    finally:
+        disable_op_determinism()
+    assert not pd.read_csv(tmp_path / "run" / "timing.csv")["input_seconds"].any()
 
 
 def test_the_same_command_on_a_finished_run_prints_its_scores(finished, data, run):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from flowers_tpu.benchmarks import (
+    accelerator,
     compute,
     inputs,
     memory,
@@ -84,5 +85,7 @@ BY_NAME: dict[str, Measure] = {
 
 def chosen(options: BenchmarkOptions) -> list[Measure]:
     """What is asked for, in order; sweeps come last."""
+    if options.accelerator:
+        return accelerator.parts()
     measures = [BY_NAME[name] for name in options.measures]
     return measures + [scaling.SWEEPS[flag] for flag in options.sweeps]

@@ -7,7 +7,7 @@ from typing import ClassVar
 from flowers_tpu.options import Options, knob
 
 MEASURES = ("step", "input", "loop", "evaluation", "memory")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 SWEEPS = ("replicas_sweep", "precision_sweep", "image_size_sweep", "batch_sweep")
 # What there is to measure against, and which measures do.
 SIDES = {
@@ -36,6 +36,12 @@ class BenchmarkOptions(Options):
         "What to measure it against in the same rounds: keras_fit (compile and fit of the same "
         "model; in step and loop), notebook (the Kaggle notebook's input, and its fit; in input, "
         "loop and memory), torch (vgg16 or mobilenet_v2 of torchvision; in step).",
+    )
+    accelerator: bool = knob(
+        False,
+        "Measure, in place of --measure, what a GPU or TPU does with this program: three networks "
+        "with and without XLA, in two precisions, against fit; whether the input limits; the same "
+        "losses as on the CPU; a resume bit for bit. See docs/gpu.md.",
     )
     torch_python: str = knob(
         "python", "Python interpreter of an environment that has PyTorch and torchvision."
@@ -88,7 +94,12 @@ class BenchmarkOptions(Options):
                         f"--{flag}={text}: expected whole numbers above 0 with commas between; "
                         f"found {item}"
                     )
-        if not self.measures and not self.sweeps:
+        if self.accelerator and (self.sides or self.sweeps):
+            yield (
+                "--accelerator measures parts of its own; leave --against and the sweeps out, or "
+                "measure them without it"
+            )
+        if not (self.measures or self.sweeps or self.accelerator):
             yield f"--measure: names nothing; there are: {', '.join(MEASURES)}"
         for side in self.sides:
             if not set(SIDES[side]) & set(self.measures):
@@ -100,7 +111,7 @@ class BenchmarkOptions(Options):
     @property
     def measures(self) -> list[str]:
         """What to measure."""
-        return _items(self.measure)
+        return [] if self.accelerator else _items(self.measure)
 
     @property
     def sweeps(self) -> list[str]:

@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py --flagfile=scripts/flagfiles/quickstart.flags
     python scripts/benchmark.py --measure=input,memory --data_dir=DATA --image_size=512
+    python scripts/benchmark.py --accelerator --rounds=3 --batch_size_per_replica=32
 
 All that is compared takes turns, round by round, in one process; the table has the median of the
 rounds and the quartiles, and ratios are worked out round by round. Nothing else should run on the
@@ -86,7 +87,7 @@ def check_data(bench: Bench) -> None:
     """Raises RequestError if measures would fail on this data set."""
     recipe, options, split = bench.recipe, bench.options, bench.data.splits["train"]
     batch_size, image_size = recipe.resolved.photos_per_step, recipe.spec.data.image_size
-    if {"input", "loop", "memory"} & set(options.measures):
+    if options.accelerator or {"input", "loop", "memory"} & set(options.measures):
         recipe.plan(bench.data)  # refuses fewer photos than a global batch has
     if "memory" in options.measures and options.many_photos < batch_size:
         raise RequestError(

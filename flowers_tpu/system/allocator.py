@@ -12,9 +12,9 @@ import platform
 
 # The parameters of mallopt(3) in <malloc.h>, and what they are set to here.
 _SETTINGS = {
-    # One heap for all threads. With one for every few threads each would keep the largest that its
-    # threads ever held, several times the memory of the default.
-    -8: 1,  # M_ARENA_MAX
+    # Heaps, each with a lock. More than cores help nobody (the default is eight for each), and each
+    # keeps the largest that its threads ever held.
+    -8: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,  # M_ARENA_MAX
     -4: 0,  # M_MMAP_MAX: large blocks come from the heap too
     -1: 1 << 30,  # M_TRIM_THRESHOLD, bytes: what is kept at the heap's top
     -2: 64 << 20,  # M_TOP_PAD, bytes: by how much it grows at least

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from flowers_tpu.training import optimizers, steps
 from flowers_tpu.training.state import TrainState
@@ -21,7 +22,8 @@ class Results(NamedTuple):
         updates: `[steps]` bool, whether the step has updated the weights, or would have.
         input_waits: `[steps]` float32, seconds from the end of the step before (of the call's
             begin) until the batch was there. Where the host runs ahead of a device that is still
-            busy with earlier steps, it is the host's wait: the device waited for less.
+            busy with earlier steps, it is the host's wait: the device waited for less. 0 where all
+            is to be deterministic, as a graph then has no clock.
     """
 
     outcomes: tf.Tensor
@@ -163,7 +165,7 @@ def compile_train_steps(
         finite = tf.TensorArray(tf.bool, num_steps)
         updates = tf.TensorArray(tf.bool, num_steps)
         waits = tf.TensorArray(tf.float32, num_steps)
-        done = tf.timestamp()
+        done = _time()
         for number in tf.range(num_steps):
             batch = next(iterator)
             wait = tf.maximum(_time_of(strategy, batch) - done, 0)
@@ -218,7 +220,12 @@ def _local(strategy: tf.distribute.Strategy, value) -> tf.Tensor:
 def _time_of(strategy: tf.distribute.Strategy, values) -> tf.Tensor:
     """When values are there on all replicas, float64 seconds since 1970; nothing waits for it."""
     with tf.control_dependencies(tf.nest.flatten(strategy.experimental_local_results(values))):
-        return tf.timestamp()
+        return _time()
+
+
+def _time() -> tf.Tensor:
+    """Seconds since 1970, float64; 0 where all is to be deterministic, which no clock is."""
+    return tf.zeros([], tf.float64) if is_op_determinism_enabled() else tf.timestamp()
 
 
 def _joined(strategy: tf.distribute.Strategy, values) -> tf.Tensor:

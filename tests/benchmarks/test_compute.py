@@ -110,7 +110,8 @@ def test_a_call_has_as_many_steps_as_one_of_the_loop(
         now[0] += call_seconds + steps * step_seconds + (0 if done else 20)  # the first compiles
         done.append(steps)
         zeros = tf.zeros([steps])
-        return Results(tf.zeros([steps, BATCH, 5]), zeros, tf.fill([steps], True), zeros)
+        true = tf.fill([steps], True)
+        return Results(tf.zeros([steps, BATCH, 5]), zeros, true, true, zeros)
 
     monkeypatch.setattr(pacing, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     work = make_work(folder)

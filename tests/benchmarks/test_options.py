@@ -30,7 +30,7 @@ def test_lists_are_taken_apart():
             "--against=notebook: is not met in --measure=step,evaluation, but in input, loop, mem",
         ),
         ({"measure": "loop", "against": "torch"}, "--against=torch: is not met .* but in step;"),
-        ({"precision_sweep": "float16"}, "--precision_sweep=float16: is unknown"),
+        ({"precision_sweep": "float8"}, "--precision_sweep=float8: is unknown"),
         ({"replicas_sweep": "1,two"}, "--replicas_sweep=1,two: .* found two"),
         ({"batch_sweep": "0,1"}, "--batch_sweep=0,1: .* found 0"),
         ({"image_size_sweep": "-32"}, "--image_size_sweep=-32: .* found -32"),

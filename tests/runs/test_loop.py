@@ -128,7 +128,7 @@ class Run:
             return multistep.Results(
                 tf.constant([outcomes(step) for step in numbers], tf.float32),
                 tf.constant([3.0] * len(numbers)),
-                tf.constant([step not in self.bad for step in numbers]),
+                *2 * [tf.constant([step not in self.bad for step in numbers])],
                 tf.constant([0.25] * len(numbers)),
             )
 

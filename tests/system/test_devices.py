@@ -154,7 +154,7 @@ def test_memory_grows_on_every_gpu_if_that_is_asked_for(monkeypatch):
         raise RuntimeError("Physical devices cannot be modified after being initialized")
 
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", too_late)
-    with pytest.raises(RequestError, match="--memory_growth: .* memory of GPU:0 already"):
+    with pytest.raises(RequestError, match=r"--memory_growth: .* memory of GPU:0 already"):
         choose_devices(DeviceOptions(memory_growth=True))
 
 

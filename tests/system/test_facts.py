@@ -28,7 +28,7 @@ def test_the_record_of_a_machine(name):
     assert facts_of(listed, **known) == expected
 
 
-# Machine: whether XLA compiles passes, precision of auto, where auto augments, batches ahead, words.
+# Machine: whether XLA compiles passes, auto's precision, where it augments, batches ahead, words.
 FOLLOWS = {
     "one T4": (True, "float16", "device", True, "1 GPU replica"),
     "two T4": (True, "float16", "device", True, "2 GPU replicas"),

@@ -38,7 +38,7 @@ def outcomes_of(step):
     return np.float32([[step % 2, step % 2, 1, 1, step]] * PHOTOS)
 
 
-def pretending(state, bad=()):
+def pretending(state, bad=(), overflowing=()):
     """A compiled function whose gradients have norms of 100 and the number of the step."""
 
     def train_steps(iterator, num_steps):
@@ -49,6 +49,7 @@ def pretending(state, bad=()):
             tf.constant(np.stack([outcomes_of(step) for step in numbers])),
             tf.constant(np.float32(100 + numbers)),
             tf.constant([step not in bad for step in numbers]),
+            tf.constant([step not in (*bad, *overflowing) for step in numbers]),
             tf.constant(np.float32(0.25 * numbers)),
         )
 
@@ -66,9 +67,9 @@ class Twos:
         return calls.Decision(min(2, epoch_end - step), step in self.saves, step in self.stops)
 
 
-def train_epoch(state, *, plan=None, boundary=None, pacer=None, bad=()):
+def train_epoch(state, *, plan=None, boundary=None, pacer=None, bad=(), overflowing=()):
     return calls.train_epoch(
-        *(pretending(state, bad), iter(()), plan or make_plan(), state),
+        *(pretending(state, bad, overflowing), iter(()), plan or make_plan(), state),
         *(boundary or Twos(), pacer or Pacer()),
     )
 
@@ -182,6 +183,16 @@ def test_skipped_steps_are_reported_each_and_all_others_summed():
     assert state.progress.skipped == [0, 2, 3]
     assert [call.step for call in found] == [2, 4, 5]
     assert [call.loss for call in found] == [1, 1, 2.5]  # means of 1, 1 and 1, 4
+
+
+@pytest.mark.parametrize("on_nan", ["stop", "skip"])
+def test_steps_that_overflow_are_counted_and_no_trouble(on_nan):
+    """Their losses are as finite as those of others."""
+    state = make_state()
+    found = list(train_epoch(state, plan=make_plan(on_nan), overflowing={1, 2}))
+    assert {call.bad_steps for call in found} == {()}
+    assert state.progress.skipped == [1, 2]
+    assert found[-1].loss == 2  # the mean of 0..4
 
 
 def test_an_epoch_of_nothing_but_skipped_steps_has_no_loss():

@@ -1,0 +1,170 @@
+"""What a GPU or TPU does with this program, in parts that each stand alone: `--accelerator`.
+
+For whoever has such a device: docs/gpu.md. A part that fails is left out, and says why.
+"""
+
+import functools
+import os
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from flowers_tpu.benchmarks import compute, keras_fit, results, training_measures
+from flowers_tpu.benchmarks.bench import Bench, leave_out
+from flowers_tpu.benchmarks.results import Row
+from flowers_tpu.benchmarks.rounds import Side
+from flowers_tpu.benchmarks.work import make_work
+from flowers_tpu.runs.feed import Feed
+from flowers_tpu.runs.recipe import Data, Recipe
+from flowers_tpu.system.devices import Devices
+from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.facts import Facts
+from flowers_tpu.training import metrics, multistep
+from flowers_tpu.training.checkpoints import Checkpoints
+from flowers_tpu.training.state import TrainState
+
+NETWORKS = ("mobilenet_v2", "resnet50", "efficientnet_b0")
+_STEPS = 6  # of the parts that compare numbers; half of them before a resume
+# Of losses on device and CPU, relative: products may be of 10 bits there (TensorFloat-32).
+CPU_BOUND = 0.01
+
+Measure = Callable[[Bench], list[Row]]
+
+
+def parts() -> list[Measure]:
+    """Returns what is measured, in order: the last part makes everything after it deterministic."""
+    chosen = [functools.partial(network, name=name) for name in NETWORKS]
+    return [_or_left_out(part) for part in (*chosen, input_limit, same_as_cpu, resume)]
+
+
+def network(bench: Bench, name: str) -> list[Row]:
+    """Training steps of a network, with and without XLA, in two precisions, and by `fit`."""
+    sides, compiling = [], {}
+    for precision in precisions(bench.recipe.facts):
+        recipe = bench.recipe.changed(backbone=name, precision=precision)
+        for jit in ("off", "on") if recipe.facts.kind != "TPU" else ("auto",):
+            title = precision if jit == "auto" else f"{precision}, jit {jit}"
+            work = make_work(recipe.changed(jit=jit), bench.data)
+            begin = time.perf_counter()
+            compute.train_side(work, title, "finetune", 1).open()(1)
+            compiling[title] = [time.perf_counter() - begin]
+            per_call = compute.steps_per_call(work)
+            sides.append(compute.train_side(work, title, "finetune", per_call))
+        sides.append(_fit(work, f"{precision}, keras_fit", per_call))
+    rates = bench.rates(name, sides)
+    found = results.rows(name, "images/s", rates) + results.rows(name, "s to compile", compiling)
+    for precision in precisions(bench.recipe.facts):
+        ours = [title for title in rates if title.startswith(precision)]
+        found += results.ratios(name, {title: rates[title] for title in ours}, ours[-1])
+    return found
+
+
+def precisions(facts: Facts) -> tuple[str, str]:
+    """Returns the two precisions of a device: float32, and the one that it is fast in."""
+    return "float32", facts.arithmetic if facts.arithmetic != "float32" else "bfloat16"
+
+
+def input_limit(bench: Bench) -> list[Row]:
+    """The real loop and its parts: with an efficiency near 1 it is as fast as the slower of them.
+
+    If `input alone` is below `step alone`, photos limit it.
+    """
+    recipe = bench.recipe.changed(backbone=NETWORKS[0])
+    return training_measures.loop(Bench(recipe, bench.options, bench.data))
+
+
+def same_as_cpu(bench: Bench) -> list[Row]:
+    """How far the losses of the first steps in float32 are from those of the CPU, relative."""
+    flags = {"backbone": NETWORKS[0], "precision": "float32", "batch_norm": "frozen"}
+    flags |= {"weights": "none", "optimizer": "sgd", "weight_decay": 0.0}
+    recipe = bench.recipe.changed(**flags, augment_on="device")
+    # With as many photos in a step; without a scope, TensorFlow would take the device again.
+    on_cpu = Devices(tf.distribute.OneDeviceStrategy("CPU:0"), Facts("CPU"))
+    there, here = (
+        _losses(Recipe.on(devices, recipe.spec.changed(jit="off"), recipe.resolved), bench.data)
+        for devices in (recipe.devices, on_cpu)
+    )
+    far = float(np.max(np.abs(there - here) / np.abs(here)))
+    group = f"the first {_STEPS} steps, beside those of the CPU"
+    return [Row(group, f"losses apart (to be below {CPU_BOUND})", "relative", (far,))]
+
+
+def resume(bench: Bench) -> list[Row]:
+    """In how many numbers a run that was saved and resumed differs from one that was not.
+
+    With deterministic kernels, which all later work of this process has too.
+    """
+    tf.config.experimental.enable_op_determinism()
+    recipe = bench.recipe.changed(backbone=NETWORKS[0], weights="none", deterministic=True)
+    whole, _ = _trained(recipe, bench.data)
+    with tempfile.TemporaryDirectory() as folder:
+        _, checkpoints = _trained(recipe, bench.data, end=_STEPS // 2, folder=folder)
+        checkpoints.save_latest()
+        resumed, _ = _trained(recipe, bench.data, begin=_STEPS // 2, folder=folder)
+    differing = sum(
+        int(np.sum(np.atleast_1d(a.numpy() != b.numpy())))
+        for a, b in zip(_numbers(whole), _numbers(resumed), strict=True)
+    )
+    group = f"{_STEPS} steps, saved and resumed after {_STEPS // 2}"
+    return [Row(group, "numbers that differ (to be 0)", "numbers", (differing,))]
+
+
+def _or_left_out(part: Measure) -> Measure:
+    """What a device cannot do is said, and the parts after it are measured."""
+    name = part.args or part.keywords.get("name") if isinstance(part, functools.partial) else ""
+
+    def measure(bench: Bench) -> list[Row]:
+        try:
+            return part(bench)
+        except (tf.errors.OpError, RequestError, MemoryError) as error:
+            leave_out(name or part.__name__, str(error).strip().splitlines()[0][:300])
+            return []
+
+    return measure
+
+
+def _fit(work, name: str, per_call: int) -> Side:
+    model = keras_fit.build(
+        *(work.recipe, work.plan.num_classes),
+        augment=work.feed.augment_on_device,
+        steps_per_execution=per_call,
+    )
+    return keras_fit.side(name, model, work.plan.photos_per_step, work.batches, per_call)
+
+
+def _trained(
+    recipe: Recipe, data: Data, begin: int = 0, end: int = _STEPS, folder: str | None = None
+) -> tuple[TrainState, Checkpoints | None]:
+    """Trains some of the first steps; from what is saved in a folder, if they are not the first."""
+    state, checkpoints, steps = _begun(recipe, data, folder)
+    if begin:
+        checkpoints.restore_latest()
+    feed = Feed(recipe, data.splits)
+    steps(iter(feed.train_batches(begin, _STEPS)), tf.constant(end - begin))
+    return state, checkpoints
+
+
+def _losses(recipe: Recipe, data: Data) -> np.ndarray:
+    """The mean loss of each of the first steps, `[steps]`."""
+    _, _, steps = _begun(recipe, data, None)
+    feed = Feed(recipe, data.splits)
+    outcomes = steps(iter(feed.train_batches(0, _STEPS)), tf.constant(_STEPS)).outcomes.numpy()
+    return outcomes[..., metrics.COLUMNS.index("loss")].mean(axis=1)
+
+
+def _begun(recipe: Recipe, data: Data, folder: str | None) -> tuple:
+    plan = recipe.plan(data)
+    state = recipe.state(plan)
+    checkpoints = Checkpoints(os.path.join(folder, "checkpoints"), state) if folder else None
+    prepare = Feed(recipe, data.splits).prepare
+    steps = multistep.compile_train_steps(
+        recipe.strategy, state, "finetune", plan.objective, prepare
+    )
+    return state, checkpoints, steps
+
+
+def _numbers(state: TrainState) -> list[tf.Variable]:
+    return [*state.classifier.model.variables, *state.finetune_optimizer.variables()]
