@@ -15,7 +15,11 @@ def _choose_keras_2() -> None:
     if tuple(int(part) for part in version.split(".")[:2]) >= (2, 16):
         is_set = os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True")  # as there
         # It may have been set after `tf.keras` had become Keras 3, which is imported for that.
-        is_late = "keras" in sys.modules and tensorflow.keras.__version__.startswith("3")
+        is_late = (
+            "keras" in sys.modules
+            and tensorflow is not None
+            and (tensorflow.keras.__version__.startswith("3"))
+        )
         if not is_set or is_late:
             raise ImportError(
                 "flowers_tpu needs Keras 2, but TensorFlow was imported before it could be chosen: "

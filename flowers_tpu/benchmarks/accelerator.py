@@ -16,7 +16,7 @@ from flowers_tpu.benchmarks import compute, keras_fit, results, training_measure
 from flowers_tpu.benchmarks.bench import Bench, leave_out
 from flowers_tpu.benchmarks.results import Row
 from flowers_tpu.benchmarks.rounds import Side
-from flowers_tpu.benchmarks.work import make_work
+from flowers_tpu.benchmarks.work import Work, make_work
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.runs.recipe import Data, Recipe
 from flowers_tpu.system.devices import Devices
@@ -36,8 +36,11 @@ Measure = Callable[[Bench], list[Row]]
 
 def parts() -> list[Measure]:
     """Returns what is measured, in order: the last part makes everything after it deterministic."""
-    chosen = [functools.partial(network, name=name) for name in NETWORKS]
-    return [_or_left_out(part) for part in (*chosen, input_limit, same_as_cpu, resume)]
+    named: dict[str, Measure] = {
+        **{name: functools.partial(network, name=name) for name in NETWORKS},
+        **{"input": input_limit, "beside the CPU": same_as_cpu, "resume": resume},
+    }
+    return [_or_left_out(name, part) for name, part in named.items()]
 
 
 def network(bench: Bench, name: str) -> list[Row]:
@@ -99,11 +102,11 @@ def resume(bench: Bench) -> list[Row]:
     """
     tf.config.experimental.enable_op_determinism()
     recipe = bench.recipe.changed(backbone=NETWORKS[0], weights="none", deterministic=True)
-    whole, _ = _trained(recipe, bench.data)
+    whole = _trained(recipe, bench.data)
     with tempfile.TemporaryDirectory() as folder:
-        _, checkpoints = _trained(recipe, bench.data, end=_STEPS // 2, folder=folder)
-        checkpoints.save_latest()
-        resumed, _ = _trained(recipe, bench.data, begin=_STEPS // 2, folder=folder)
+        half = _trained(recipe, bench.data, end=_STEPS // 2)
+        _checkpoints(folder, half).save_latest()
+        resumed = _trained(recipe, bench.data, begin=_STEPS // 2, folder=folder)
     differing = sum(
         int(np.sum(np.atleast_1d(a.numpy() != b.numpy())))
         for a, b in zip(_numbers(whole), _numbers(resumed), strict=True)
@@ -112,21 +115,20 @@ def resume(bench: Bench) -> list[Row]:
     return [Row(group, "numbers that differ (to be 0)", "numbers", (differing,))]
 
 
-def _or_left_out(part: Measure) -> Measure:
+def _or_left_out(name: str, part: Measure) -> Measure:
     """What a device cannot do is said, and the parts after it are measured."""
-    name = part.args or part.keywords.get("name") if isinstance(part, functools.partial) else ""
 
     def measure(bench: Bench) -> list[Row]:
         try:
             return part(bench)
         except (tf.errors.OpError, RequestError, MemoryError) as error:
-            leave_out(name or part.__name__, str(error).strip().splitlines()[0][:300])
+            leave_out(name, str(error).strip().splitlines()[0][:300])
             return []
 
     return measure
 
 
-def _fit(work, name: str, per_call: int) -> Side:
+def _fit(work: Work, name: str, per_call: int) -> Side:
     model = keras_fit.build(
         *(work.recipe, work.plan.num_classes),
         augment=work.feed.augment_on_device,
@@ -136,34 +138,38 @@ def _fit(work, name: str, per_call: int) -> Side:
 
 
 def _trained(
-    recipe: Recipe, data: Data, begin: int = 0, end: int = _STEPS, folder: str | None = None
-) -> tuple[TrainState, Checkpoints | None]:
+    recipe: Recipe, data: Data, begin: int = 0, end: int = _STEPS, folder: str = ""
+) -> TrainState:
     """Trains some of the first steps; from what is saved in a folder, if they are not the first."""
-    state, checkpoints, steps = _begun(recipe, data, folder)
+    state, steps = _begun(recipe, data)
     if begin:
-        checkpoints.restore_latest()
+        _checkpoints(folder, state).restore_latest()
     feed = Feed(recipe, data.splits)
     steps(iter(feed.train_batches(begin, _STEPS)), tf.constant(end - begin))
-    return state, checkpoints
+    return state
+
+
+def _checkpoints(folder: str, state: TrainState) -> Checkpoints:
+    return Checkpoints(os.path.join(folder, "checkpoints"), state)
 
 
 def _losses(recipe: Recipe, data: Data) -> np.ndarray:
     """The mean loss of each of the first steps, `[steps]`."""
-    _, _, steps = _begun(recipe, data, None)
+    _, steps = _begun(recipe, data)
     feed = Feed(recipe, data.splits)
     outcomes = steps(iter(feed.train_batches(0, _STEPS)), tf.constant(_STEPS)).outcomes.numpy()
     return outcomes[..., metrics.COLUMNS.index("loss")].mean(axis=1)
 
 
-def _begun(recipe: Recipe, data: Data, folder: str | None) -> tuple:
+def _begun(recipe: Recipe, data: Data) -> tuple[TrainState, Callable]:
+    """The state of a run before its first step, and its compiled function of many steps."""
     plan = recipe.plan(data)
     state = recipe.state(plan)
-    checkpoints = Checkpoints(os.path.join(folder, "checkpoints"), state) if folder else None
     prepare = Feed(recipe, data.splits).prepare
     steps = multistep.compile_train_steps(
         recipe.strategy, state, "finetune", plan.objective, prepare
     )
-    return state, checkpoints, steps
+    return state, steps
 
 
 def _numbers(state: TrainState) -> list[tf.Variable]:

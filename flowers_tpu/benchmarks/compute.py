@@ -34,7 +34,9 @@ class Until:
     def decide(self, step: int, epoch_end: int, pacer: Pacer) -> calls.Decision:
         """See `calls.Boundary`."""
         left = min(epoch_end, self.end) - step
-        return calls.Decision((self.pacer or pacer).steps(left), stop=step >= self.end)
+        return calls.Decision(
+            (self.pacer or pacer).steps(left), stop="time" if step >= self.end else ""
+        )
 
 
 def train_side(

@@ -48,12 +48,11 @@ class Worker:
             RunError: the process fails.
         """
         with contextlib.suppress(BrokenPipeError):  # what it died of is raised below
-            self._process.stdin.write(f"{precision} {steps}\n")
-            self._process.stdin.flush()
+            print(f"{precision} {steps}", file=self._process.stdin, flush=True)
         return float(self._line())
 
     def _line(self) -> str:
-        if line := self._process.stdout.readline():
+        for line in self._process.stdout or ():
             return line.strip()
         self._process.wait()
         self._messages.seek(0)

@@ -86,13 +86,13 @@ class Trainer:
 
 def main(request: str) -> None:
     """Answers requests until standard input ends."""
-    request, trainers = json.loads(request), {}
+    wanted, trainers = json.loads(request), {}
     torch.set_num_threads(_usable_processors())  # as many as TensorFlow takes
     print(torch.__version__, flush=True)
     for line in sys.stdin:
         precision, steps = line.split()
         if precision not in trainers:
-            trainers[precision] = Trainer(request, precision)
+            trainers[precision] = Trainer(wanted, precision)
         print(trainers[precision].seconds(int(steps)), flush=True)
 
 

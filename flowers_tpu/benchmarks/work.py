@@ -121,7 +121,7 @@ def _enough_photos(data: Data, batch_size: int) -> Data:
     split = data.splits["train"]
     if split.size >= batch_size:
         return data
-    ids, labels = (np.resize(values, batch_size) for values in (split.ids, split.labels))
+    ids, labels = (np.resize(values, batch_size) for values in (split.ids, split.known_labels))
     split = dataclasses.replace(split, ids=ids, labels=labels)
     return dataclasses.replace(data, splits={**data.splits, "train": split})
 

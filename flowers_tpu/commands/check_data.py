@@ -76,7 +76,7 @@ def _other_problems(
 ) -> list[str]:
     """What is wrong with the names of the classes, and with the ids of the test photos."""
     found = []
-    if names is not None and len(names) < 2:
+    if names is not None and len(names) == 1:
         found.append(f"{folder}: has one class only, {names[0]!r}: nothing to tell apart")
     labels = np.array([record.label for record in used["train"]], np.int32)
     ids = np.array([record.id for record in used["test"]])

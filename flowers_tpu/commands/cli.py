@@ -143,7 +143,7 @@ def _run(name: str, arguments: list[str]) -> None:
         raise RequestError(f"unexpected argument {rest[0]!r}; flags are --name=value")
     if command.arguments and not rest:
         raise RequestError(f"expected {command.arguments}; --help tells more")
-    logging.set_verbosity(values["verbosity"].value)
+    logging.set_verbosity(values.verbosity)
     handed: list[object] = []
     if command.options:
         handed.append(command.options(**flags.read([command.options], values)))

@@ -55,7 +55,11 @@ def export(given: Spec, options: ExportOptions) -> None:
         card = model_card(trained, options, checked, probabilities, temperature)
         with open(os.path.join(part, FILE), "w", encoding="utf-8") as file:
             file.write(card)
-        about = {"run": folder.path, "format": options.format, "checkpoint": options.checkpoint}
+        about: dict[str, object] = {
+            "run": folder.path,
+            "format": options.format,
+            "checkpoint": options.checkpoint,
+        }
         about |= {"image_size": size, "temperature": temperature, "views": trained.views}
         about["checked"] = [dataclasses.asdict(one) for one in checked]
         publish.mark(part, folders.EXPORT, about)

@@ -16,11 +16,12 @@ _INDENT = "      "
 def define(kinds: Iterable[type[Options]], values: flags.FlagValues) -> None:
     """Defines a flag for every field of several kinds of options."""
     for field in fields_of(kinds):
-        name, default, text = flag_name(field), field.default, field.metadata["help"]
+        default: Any = field.default
+        name, text = flag_name(field), field.metadata["help"]
         if choices := field.metadata["choices"]:
             flags.DEFINE_enum(name, default, list(choices), text, flag_values=values)
         else:
-            define_one = {
+            define_one: Any = {
                 bool: flags.DEFINE_bool,
                 int: flags.DEFINE_integer,
                 float: flags.DEFINE_float,
@@ -80,7 +81,8 @@ def help_text(description: str, kinds: Iterable[type[Options]]) -> str:
 
 def _heading(field: dataclasses.Field) -> str:
     """`--image_size=int  (default 192 pixels)`."""
-    values = "|".join(field.metadata["choices"]) or field.type.__name__
+    kind: Any = field.type
+    values = "|".join(field.metadata["choices"]) or kind.__name__
     default = repr(field.default) if field.type is str else str(field.default)
     if field.metadata["unit"]:
         default += f" {field.metadata['unit']}"

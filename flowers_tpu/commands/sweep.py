@@ -187,7 +187,7 @@ def _row(job: Job, code: int) -> dict[str, object]:
                       **dict.fromkeys(("macro_f1", "low", "high", "accuracy"))}  # fmt: skip
     run = read_run(job.run_dir, job.name)
     columns = {"macro_f1": "macro_f1", "low": "macro_f1_low", "high": "macro_f1_high"}
-    shown, val = table([run]).iloc[0], run.scores.get("val", {})  # nothing may validate
+    shown, val = table([run]).iloc[0], (run.scores or {}).get("val", {})  # nothing may validate
     return row | {
         "state": "finished",
         **{column: val.get(score) for column, score in columns.items()},

@@ -77,8 +77,8 @@ def tpu_check(given: Spec, options: TpuCheckOptions) -> None:
         files.write_atomically(path, report.as_json(done, rate, about))
     terminal.say(f"{report.NOTE}\nThe same as JSON: {path}")
     tried = [outcome for checked in done for outcome in checked.outcomes]
-    if bad := [outcome for outcome in tried if outcome.problem]:
-        worst = "; ".join(f"{o.slice_.topology} {o.step.name}: {o.problem.reason}" for o in bad)
+    if bad := [(outcome, outcome.problem) for outcome in tried if outcome.problem]:
+        worst = "; ".join(f"{o.slice_.topology} {o.step.name}: {p.reason}" for o, p in bad)
         raise RunError(f"{len(bad)} of {len(tried)} programs do not run on a TPU ({worst})")
 
 

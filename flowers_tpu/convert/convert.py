@@ -11,7 +11,7 @@ import itertools
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -145,6 +145,7 @@ def _write_records(
                     if isinstance(result, str):
                         unreadable.append((photo.name, result))
                         continue
+                    assert photo.split is not None, "all are chosen"
                     if not write:  # not before there is a photo: no shard is empty
                         number, written[photo.split] = (
                             written[photo.split],
@@ -155,14 +156,16 @@ def _write_records(
                             writer = records.shard_writer(directory, number, size)
                             write[size] = writers.enter_context(writer)
                     hides = photo.split == "test" and not options.test_labels
-                    label = None if hides else labels.get(photo.label)
+                    label = None if hides else labels.get(photo.label or "")
                     for size, jpeg in result.jpegs.items():
                         write[size](records.serialize_example(photo.id, jpeg, label))
                     converted.append(Converted(photo, result.width, result.height))
     return Outcome(sorted(converted, key=lambda c: c.photo.name), sorted(unreadable))
 
 
-def _render_all(photos: Sequence[Photo], options: ConvertOptions) -> Iterator[Rendered | str]:
+def _render_all(
+    photos: Sequence[Photo], options: ConvertOptions
+) -> Generator[Rendered | str, None, None]:
     """Yields every photo's JPEGs, or why it cannot be read, in order and not far ahead of use.
 
     Threads suffice: Pillow gives the interpreter free while it decodes, scales and encodes.

@@ -146,9 +146,9 @@ def _ending(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def is_enlarged(photo: Rendered, size: int, crop: str) -> bool:
+def is_enlarged(width: int, height: int, size: int, crop: str) -> bool:
     """Whether a photo had fewer pixels than the square that was made of it."""
-    return (min if crop == "center" else max)(photo.width, photo.height) < size
+    return (min if crop == "center" else max)(width, height) < size
 
 
 @functools.cache
@@ -203,9 +203,8 @@ def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if ImageCms.getProfileDescription(source).startswith("sRGB"):
             return image
-        return ImageCms.profileToProfile(
-            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
+        into = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, source, into, outputMode="RGB") or image
     except (ImageCms.PyCMSError, OSError):
         return image  # damaged, or for another kind of pixels; other programs ignore it too
 

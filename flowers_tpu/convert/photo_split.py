@@ -76,7 +76,8 @@ def split_counts(count: int, val_fraction: float, test_fraction: float) -> tuple
     if count and not counts[0]:
         counts[1 if counts[1] >= counts[2] else 2] -= 1
         counts[0] = 1
-    return tuple(counts)
+    train, val, test = counts
+    return train, val, test
 
 
 def hash_of(seed: int, purpose: str, name: str) -> bytes:

@@ -172,7 +172,7 @@ def _read_names(path: str) -> tuple[str, ...]:
     lines = [line.strip() for line in files.read_text(path).splitlines() if line.strip()]
     numbered = [re.fullmatch(r"(\d+):(.+)", line) for line in lines]
     if lines and all(numbered):
-        by_number = sorted((int(m[1]), m[2].strip()) for m in numbered)
+        by_number = sorted((int(m[1]), m[2].strip()) for m in numbered if m)
         return tuple(name for _, name in by_number)
     return classes.read_classes(path)
 
@@ -181,9 +181,10 @@ def _named(found: Sequence[_Record], class_names: tuple[str, ...] | None) -> lis
     """The photos with the names of their classes; numbers from 1 are taken for those from 0."""
     numbers = {r.number for r in found if r.number is not None}
     by_text = {r.number for r in found if r.number is not None and r.text}
-    from_one = class_names is not None and min(numbers, default=0) == 1
-    from_one = from_one and max(numbers, default=0) == len(class_names)
-    if from_one and not by_text:
+    from_one = class_names is not None and (
+        (min(numbers, default=0), max(numbers, default=0)) == (1, len(class_names))
+    )
+    if class_names and from_one and not by_text:
         terminal.note(f"The labels go from 1 to {len(class_names)}: label 1 is {class_names[0]!r}.")
     photos = []
     for photo, number, text in found:

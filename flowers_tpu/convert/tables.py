@@ -194,7 +194,9 @@ class Summary:
                 directory = split_folder(folder, size, split)
                 shards = list(os.scandir(directory)) if photos else []
                 megabytes = round(sum(shard.stat().st_size for shard in shards) / 1e6, 2)
-                enlarged = sum(is_enlarged(c, size, self.style.crop) for c in photos)
+                enlarged = sum(
+                    is_enlarged(c.width, c.height, size, self.style.crop) for c in photos
+                )
                 rows.append((size, split, len(photos), len(shards), megabytes, enlarged))
         return pd.DataFrame(
             rows, columns=["size", "split", "photos", "shards", "megabytes", "enlarged"]

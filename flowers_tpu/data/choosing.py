@@ -166,7 +166,7 @@ def folds_of(pool: Split, groups: np.ndarray, options: DataOptions) -> np.ndarra
     """
     order = np.lexsort((pool.ids, pool.fingerprints))
     splitter = StratifiedGroupKFold(options.folds, shuffle=True, random_state=options.fold_seed)
-    labels, numbers = pool.labels[order], pd.factorize(groups[order])[0]
+    labels, numbers = pool.known_labels[order], pd.factorize(groups[order])[0]
     fold = np.empty(pool.size, np.int64)
     try:
         with warnings.catch_warnings():  # of classes with fewer photos than folds: some lack them
@@ -210,7 +210,7 @@ def _reasons(further: Further, copies: dict[str, np.ndarray], seen: set[int]) ->
     """
     reasons = np.full(further.split.size, "", object)
     for n, (label, fingerprint) in enumerate(
-        zip(further.split.labels.tolist(), further.split.fingerprints.tolist(), strict=True)
+        zip(further.split.known_labels.tolist(), further.split.fingerprints.tolist(), strict=True)
     ):
         holds = (
             label < 0,
@@ -229,7 +229,7 @@ def _rows(
 ) -> Iterator[dict[str, object]]:
     for name in sorted(set(further.own_classes)):
         here = further.own_classes == name
-        label = int(further.split.labels[here][0])
+        label = int(further.split.known_labels[here][0])
         yield {
             "folder": further.folder,
             "its_class": name,

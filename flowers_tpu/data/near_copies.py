@@ -121,7 +121,7 @@ def _candidates(images: np.ndarray) -> _Candidates:
         for side, place in zip(_PARTS, _PLACES, strict=True)
     ]
     every = np.stack(parts, axis=1).reshape(count * len(_PARTS), -1)
-    mirrored = _normalized(_cut(images[:, :, ::-1], _COARSE, *np.float32([1, 0, 0])))
+    mirrored = _normalized(_cut(images[:, :, ::-1], _COARSE, *np.array([1, 0, 0], np.float32)))
     found = []
     with terminal.bar(2 * count, "looking for near-copies") as bar:
         for is_mirrored, wholes in ((False, parts[0]), (True, mirrored)):
@@ -157,9 +157,9 @@ def _confirmed(images: np.ndarray, candidates: _Candidates) -> Iterator[Pair]:
     """Yields the candidates that are nearly the same where they fit best."""
     first, second = images[candidates.first], images[candidates.second]
     first = np.where(candidates.mirrored[:, None, None], first[:, :, ::-1], first)
-    wholes = _normalized(_cut(first, _FINE, *np.float32([1, 0, 0])))
-    sides = np.float32(_PARTS)[candidates.place]
-    ys, xs = np.float32(_PLACES)[candidates.place].T
+    wholes = _normalized(_cut(first, _FINE, *np.array([1, 0, 0], np.float32)))
+    sides = np.array(_PARTS, np.float32)[candidates.place]
+    ys, xs = np.array(_PLACES, np.float32)[candidates.place].T
     best = np.full(len(wholes), -1, np.float32)
     for step in (0.0, *_STEPS):
         moves = [(0.0, 0.0, 0.0)] if not step else [

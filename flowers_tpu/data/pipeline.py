@@ -179,10 +179,10 @@ def _batches(
     one_by_one: bool = False,
 ) -> tf.data.Dataset:
     """Makes batches of examples of (element, more), a batch at once where the source can."""
-    if source.examples and not one_by_one:
+    if (examples := source.examples) and not one_by_one:
         # Memory limits this: with more of them at a time than cores it takes a tenth longer.
         batches = elements.batch(batch_size, drop_remainder=True).map(
-            lambda element, more: complete(source.examples(element), more),
+            lambda element, more: complete(examples(element), more),
             num_parallel_calls=os.cpu_count(),
         )
     else:

@@ -15,6 +15,9 @@ from flowers_tpu.system.errors import RequestError
 _SHARDS_READ_AT_ONCE = 8  # enough to hide the latency of a bucket
 
 
+_NONE = np.empty(0, np.int64)
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """A split whose every record was read once: what is known of it without its photos.
@@ -35,14 +38,21 @@ class Split:
     ids: np.ndarray
     labels: np.ndarray | None
     problems: tuple[Problem, ...] = ()
-    fingerprints: np.ndarray | None = None  # None only where nothing was read
-    jpeg_sizes: np.ndarray | None = None
+    fingerprints: np.ndarray = _NONE  # of photos that nobody reads
+    jpeg_sizes: np.ndarray = _NONE
     relabeled: bool = False
 
     @property
     def size(self) -> int:
         """The number of examples."""
         return len(self.ids)
+
+    @property
+    def known_labels(self) -> np.ndarray:
+        """The labels; raises ValueError if the split has none."""
+        if self.labels is None:
+            raise ValueError(f"{self.name} has no labels")
+        return self.labels
 
     @property
     def photo_size(self) -> int:
@@ -67,7 +77,7 @@ def joined(name: str, parts: Sequence[Split]) -> Split:
         name,
         shards=tuple(shard for part in parts for shard in part.shards),
         ids=ids,
-        labels=np.concatenate([part.labels for part in parts]),
+        labels=np.concatenate([part.known_labels for part in parts]),
         problems=tuple(problem for part in parts for problem in part.problems),
         fingerprints=np.concatenate([part.fingerprints for part in parts]),
         jpeg_sizes=np.concatenate([part.jpeg_sizes for part in parts]),

@@ -196,7 +196,7 @@ def _describe_all(
         deterministic=True,
     ).batch(_BATCH)
     return [
-        _judge(*row, image_size, num_classes)
+        _judge(*row, image_size=image_size, num_classes=num_classes)
         for batch in dataset.as_numpy_iterator()
         for row in zip(*(batch[name] for name in _DESCRIPTION), strict=True)
     ]
@@ -215,7 +215,7 @@ def _describe_each(
                 findings.append(_explain(record))
             else:
                 values = (row[name].numpy() for name in _DESCRIPTION)
-                findings.append(_judge(*values, image_size, num_classes))
+                findings.append(_judge(*values, image_size=image_size, num_classes=num_classes))
     except tf.errors.DataLossError:
         return findings, "damaged: its checksum does not match"
     return findings, ""

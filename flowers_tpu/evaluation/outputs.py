@@ -30,6 +30,13 @@ class Outputs:
     photo_size: int
     left_out: int = 0
 
+    @property
+    def known_labels(self) -> np.ndarray:
+        """The labels; raises ValueError if they are not known."""
+        if self.labels is None:
+            raise ValueError("these photos have no labels")
+        return self.labels
+
     @classmethod
     def of(cls, split: Split, logits: np.ndarray, class_names: tuple[str, ...]) -> "Outputs":
         """Puts the outputs for a split together with what is known of its photos."""

@@ -43,9 +43,9 @@ class _Bloom(NamedTuple):
     y: float
     radius: float
     turn: float  # where its first petal points
-    tilt_axis: float
-    tilt: float  # 1: seen from the front; less: foreshortened across the axis
-    light: float  # where the light comes from
+    tilt_axis: float | np.floating
+    tilt: float | np.floating  # 1: seen from the front; less: foreshortened across the axis
+    light: float | np.floating  # where the light comes from
 
 
 def draw_photo(species: Species, image_size: int, rng: np.random.Generator) -> np.ndarray:
@@ -60,7 +60,8 @@ def draw_photo(species: Species, image_size: int, rng: np.random.Generator) -> n
 
     for _ in range(rng.integers(2, 6)):
         green = (rng.uniform(0.6, 1.5, 3) * (0.2, 0.42, 0.16)).astype(np.float32)
-        leaf = place(*rng.uniform(0.15, 0.85, 2), rng.uniform(0.2, 0.4))
+        x, y = rng.uniform(0.15, 0.85, 2)
+        leaf = place(x, y, rng.uniform(0.2, 0.4))
         _paint_petals(canvas, leaf, _LEAF, 0, (green, 1.3 * green), np.ones(1, np.float32))
     warmth = rng.normal(0, 0.04, 3)
     main, second, centre = (

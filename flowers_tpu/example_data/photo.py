@@ -42,7 +42,8 @@ def end_with_parent() -> None:
     """Ends this process when its parent is killed, which a pool's processes do not notice."""
 
     def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

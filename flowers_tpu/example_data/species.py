@@ -1,6 +1,6 @@
 """How the flowers of each of the 104 classes are drawn."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Species(NamedTuple):
@@ -127,8 +127,11 @@ _SPECIES = """
 
 
 def _parse_species(line: str) -> tuple[str, Species]:
-    petals, shape, rings, *looks, percent, arrangement, name = line.split(maxsplit=9)
-    return name, Species(int(petals), shape, int(rings), *looks, int(percent), arrangement)
+    words: list[Any] = line.split(maxsplit=9)
+    for number in (0, 2, 7):
+        words[number] = int(words[number])
+    *looks, name = words
+    return name, Species(*looks)
 
 
 SPECIES: dict[str, Species] = dict(map(_parse_species, _SPECIES.strip().splitlines()))

@@ -7,7 +7,7 @@ preprocessed in its own way; a fine-tuned one only keeps its worth if it gets th
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import tensorflow as tf
 
@@ -115,7 +115,8 @@ def preprocessing_of(options: ModelOptions) -> Preprocessing:
     """Returns what is done to the pixels before a backbone."""
     if options.preprocessing == "auto":
         return lookup(options.backbone).preprocessing
-    return "inside" if options.preprocessing == "none" else options.preprocessing
+    chosen: Any = options.preprocessing  # one of the flag's choices
+    return "inside" if chosen == "none" else chosen
 
 
 def check_backbone(

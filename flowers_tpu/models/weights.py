@@ -6,8 +6,8 @@ weight of the backbone is filled, or the file is refused.
 """
 
 import re
+from typing import Any
 
-import h5py
 import numpy as np
 import tensorflow as tf
 
@@ -140,7 +140,8 @@ def read_layers(path: str) -> Layers:
         return _read_group(file.get("model_weights", file))
 
 
-def _read_group(group: h5py.Group) -> Layers:
+def _read_group(group: Any) -> Layers:
+    # An `h5py.Group`, of whose items h5py does not say what they are.
     layers = {}
     for name in _read_names(group, "layer_names"):
         if weight_names := _read_names(group[name], "weight_names"):
@@ -148,7 +149,7 @@ def _read_group(group: h5py.Group) -> Layers:
     return layers
 
 
-def _read_names(group: h5py.Group, attribute: str) -> list[str]:
+def _read_names(group: Any, attribute: str) -> list[str]:
     """A list of names that Keras splits into numbered parts where it exceeds HDF5's 64 KiB."""
     if attribute in group.attrs:
         names = group.attrs[attribute]

@@ -66,8 +66,9 @@ class Bars(Watcher):
 
     def on_call(self, call: Call) -> None:
         """Moves the bar of the epoch on."""
-        self._bar.set_postfix(loss=f"{call.loss:.4f}")
-        self._bar.update(call.steps * self._plan.photos_per_step)
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{call.loss:.4f}")
+            self._bar.update(call.steps * self._plan.photos_per_step)
         if call.step % self._plan.steps_per_epoch == 0:
             self.close()
             self._open((call.step - 1) // self._plan.steps_per_epoch, call.step)
@@ -75,7 +76,8 @@ class Bars(Watcher):
     def on_validation(self, call: EvalCall) -> None:
         """Moves the bar of the validation on."""
         parts = self._plan.training.accumulate_steps
-        self._bar.update(call.steps * self._plan.photos_per_step // parts)
+        if self._bar is not None:
+            self._bar.update(call.steps * self._plan.photos_per_step // parts)
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Begins the next epoch."""

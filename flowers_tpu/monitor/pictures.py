@@ -51,7 +51,7 @@ class Pictures(Watcher):
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Draws, if it is time to."""
-        if not self._board.is_open:
+        if not self._board.is_open or epoch.confusion is None:
             return
         waited = time.monotonic() - self._drawn_at
         if epoch.is_last or (epoch.is_best and waited >= _SECONDS_BETWEEN_PICTURES):
@@ -77,14 +77,14 @@ def some_photos(split: Split, decoder: decode.Decoder, seed: int) -> Source:
     """Returns a few photos of a split by chance, kept in memory; for a seed always the same."""
     chosen = np.random.default_rng(seed).permutation(split.size)[:_PHOTOS]
     jpegs = tf.constant(photos.read_jpegs(split, chosen))
-    labels = tf.constant(split.labels[chosen])
+    labels = tf.constant(split.known_labels[chosen])
     few = dataclasses.replace(
         split,
         shards=(Shard("", split.photo_size, len(chosen)),),
         ids=split.ids[chosen],
-        labels=split.labels[chosen],
-        fingerprints=None,
-        jpeg_sizes=None,
+        labels=split.known_labels[chosen],
+        fingerprints=split.fingerprints[chosen],
+        jpeg_sizes=split.jpeg_sizes[chosen],
     )
     return Source(
         few,

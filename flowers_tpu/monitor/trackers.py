@@ -86,7 +86,7 @@ class Tracker(Watcher):
 
     def _tell(self, history: Sequence[Row]) -> None:
         for row in history[self._known["epochs"] :]:
-            numbers = {n: float(v) for n, v in row.items() if not isinstance(v, str | type(None))}
+            numbers = {n: float(v) for n, v in row.items() if isinstance(v, int | float)}
             self.add(int(row["epoch"]), numbers)
             self._known["epochs"] = int(row["epoch"])
         text = json.dumps(self._kept | {self.name: self._known}, indent=2)

@@ -1,7 +1,7 @@
 """Who watches a run: a list of those that are told what it came to, and what they are told."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ class Epoch(NamedTuple):
 
     history: Sequence[Row]
     times: Mapping[str, float]
-    confusion: np.ndarray
+    confusion: np.ndarray | None
     is_best: bool
     is_last: bool
 
@@ -81,7 +81,7 @@ class Watchers(Watcher):
     Watching must not cost a run: it goes on, and what it saves is not touched.
     """
 
-    def __init__(self, watchers: Sequence[Watcher]):
+    def __init__(self, watchers: Iterable[Watcher]):
         self._watchers = list(watchers)
 
     def __enter__(self) -> "Watchers":

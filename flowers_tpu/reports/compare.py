@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ class Run:
     """
 
     name: str
-    flags: Mapping[str, object]
+    flags: Mapping[str, Any]
     history: pd.DataFrame
     timing: pd.DataFrame
     scores: Mapping[str, Mapping[str, float]] | None

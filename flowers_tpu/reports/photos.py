@@ -1,6 +1,7 @@
 """Photos of a split by their number, and sheets of photos with titles."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +24,7 @@ _LINE = 1.25  # the height of a line, in sizes of its font
 _POINT = 1 / 72  # inches
 
 
-def read_photos(split: Split, indices: Sequence[int]) -> list[np.ndarray]:
+def read_photos(split: Split, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
     """Reads and decodes some photos of a split.
 
     Args:
@@ -44,7 +45,7 @@ def decode(jpeg: bytes) -> np.ndarray:
     return tf.io.decode_jpeg(jpeg, channels=3).numpy()
 
 
-def read_jpegs(split: Split, indices: Sequence[int]) -> list[bytes]:
+def read_jpegs(split: Split, indices: Sequence[int] | np.ndarray) -> list[bytes]:
     """Reads some photos of a split as the bytes of their JPEG files; see `read_photos`."""
     wanted = np.unique(np.asarray(indices, np.int64))
     if not len(wanted):
@@ -120,7 +121,7 @@ def sheet(
 
     drawn = Figure(figsize=(width, height), facecolor="white")
 
-    def write(text: Sequence[str], x: float, y: float, **how: object) -> None:
+    def write(text: Sequence[str], x: float, y: float, **how: Any) -> None:
         how = {"ha": "center", "va": "top", "linespacing": _LINE - 0.05, "parse_math": False, **how}
         drawn.text(x / width, y / height, "\n".join(text), **how)
 
@@ -130,11 +131,11 @@ def sheet(
     for number, row in enumerate(rows):
         bottom = top - _GAP - title_heights[number] - _PHOTO
         for column, index in enumerate(range(len(photos))[row]):
-            if photos[index] is None:
+            if (pixels := photos[index]) is None:
                 continue
             x = left + column * (_PHOTO + _GAP)
-            axes = drawn.add_axes([x / width, bottom / height, _PHOTO / width, _PHOTO / height])
-            axes.imshow(photos[index])
+            axes = drawn.add_axes((x / width, bottom / height, _PHOTO / width, _PHOTO / height))
+            axes.imshow(pixels)
             axes.set_axis_off()
             write(
                 lines[index],

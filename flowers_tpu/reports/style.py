@@ -51,7 +51,7 @@ _EMOJI, _LAST_RESORT = "Noto Emoji", "Unifont"  # the second has a little of eve
 _CJK = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO")
 _SAID: set[str] = set()  # the fonts that were named
 
-_RC = {
+_RC: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.grid": False,
     "axes.spines.right": False,
@@ -76,8 +76,8 @@ def figure(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:
         axes, or an array of them.
     """
     with matplotlib.rc_context(_RC):
-        drawn = Figure(figsize=(width, height), layout="constrained")
-        drawn.get_layout_engine().set(w_pad=_PAD, h_pad=_PAD)
+        drawn = Figure(figsize=(width, height))
+        drawn.set_layout_engine("constrained", w_pad=_PAD, h_pad=_PAD)
         return drawn, drawn.subplots(**subplots)
 
 
@@ -91,7 +91,8 @@ def png(drawn: Figure, dpi: float = DPI) -> bytes:
     for text in drawn.findobj(Text):
         text.set_fontfamily(font_families())
     buffer = io.BytesIO()
-    dpi = fitting_dpi(*drawn.get_size_inches(), dpi)
+    width, height = drawn.get_size_inches()
+    dpi = fitting_dpi(width, height, dpi)
     with _naming_missing_letters():
         drawn.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()

@@ -19,6 +19,9 @@ class AsksToStop(Protocol):
 
     stop_requested: bool
 
+    def check(self) -> None:
+        """Raises StoppedError if it has."""
+
 
 @dataclasses.dataclass
 class TrainingBoundary:

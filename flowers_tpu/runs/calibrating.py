@@ -43,12 +43,12 @@ def calibrate(folder: RunFolder, made: dict[str, Any], splits: Sequence[str]) ->
         if folder.has(FILE):
             files.remove(folder.file(FILE))  # of other scores
         return
-    fitted = temperature.cross_fit(val.logits, val.labels, val.fingerprints)
+    fitted = temperature.cross_fit(val.logits, val.known_labels, val.fingerprints)
     right = val.logits.argmax(axis=1) == val.labels
     found = {**made, "temperature": fitted.temperature, "photos": len(right)}
     for name, divisor in (("", 1.0), ("calibrated_", fitted.of_each)):
         bins = calibration.reliability(temperature.confidences(val.logits, divisor), right)
-        found[f"{name}loss"] = temperature.loss(val.logits, val.labels, divisor)
+        found[f"{name}loss"] = temperature.loss(val.logits, val.known_labels, divisor)
         found[f"{name}ece"] = calibration.expected_calibration_error(bins)
     folder.write_json(FILE, found)
     for name in splits:

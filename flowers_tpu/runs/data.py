@@ -117,7 +117,7 @@ def load(
                 *(flag, wanted, folder, size),
             )
     if own_names is None and trained_names is None and "train" in found:
-        check_names_are_the_competitions(folder, found["train"].labels)
+        check_names_are_the_competitions(folder, found["train"].known_labels)
     if "test" in found:
         _check_test_ids(options, folder, found["test"])
     if trained_names is None:

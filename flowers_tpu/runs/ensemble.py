@@ -127,7 +127,7 @@ def gather(members: Sequence[Member], *, search: bool) -> Ensemble:
             )
         fitted = ensembles.cross_fit(
             np.stack([outputs.logits for outputs in aligned]),
-            *(aligned[0].labels, keys.of(aligned[0])),
+            *(aligned[0].known_labels, keys.of(aligned[0])),
         )
         weights = fitted.weights
         outputs["val"] = dataclasses.replace(aligned[0], logits=fitted.log_p)
@@ -273,8 +273,8 @@ def _aligned(members: Sequence[Member], split: str, keys: _Keys) -> list[Outputs
             names, at = first.class_names, wrong[0]
             raise RequestError(
                 f"{member.path}: photo {outputs.ids[at]} of {split} is of the class "
-                f"{names[outputs.labels[at]]!r}, in {members[0].path} of "
-                f"{names[first.labels[at]]!r}; give runs on the same data"
+                f"{names[outputs.known_labels[at]]!r}, in {members[0].path} of "
+                f"{names[first.known_labels[at]]!r}; give runs on the same data"
             )
         aligned.append(outputs)
     return aligned
@@ -301,16 +301,16 @@ def _scores_of(member: Member) -> dict[str, float]:
         return {}
     predicted = val.logits.argmax(axis=1)
     return {
-        "val_macro_f1": intervals.macro_f1(val.labels, predicted),
+        "val_macro_f1": intervals.macro_f1(val.known_labels, predicted),
         "val_accuracy": float((predicted == val.labels).mean()),
     }
 
 
 def _gain(val: Outputs, members: Sequence[Outputs]) -> dict[str, float]:
     """What the ensemble gains over its best member in macro F1 of validation."""
-    scores = [intervals.macro_f1(val.labels, m.logits.argmax(axis=1)) for m in members]
+    scores = [intervals.macro_f1(val.known_labels, m.logits.argmax(axis=1)) for m in members]
     best = members[int(np.argmax(scores))].logits.argmax(axis=1)
     predicted = val.logits.argmax(axis=1)
-    low, high = intervals.macro_f1_gain_interval(val.labels, predicted, best)
-    gain = intervals.macro_f1(val.labels, predicted) - max(scores)
+    low, high = intervals.macro_f1_gain_interval(val.known_labels, predicted, best)
+    gain = intervals.macro_f1(val.known_labels, predicted) - max(scores)
     return {"gain_over_best": gain, "gain_low": low, "gain_high": high}

@@ -11,10 +11,10 @@ from flowers_tpu.data.splits import Split
 from flowers_tpu.evaluation import predictions
 from flowers_tpu.models.classifier import Classifier
 from flowers_tpu.models.cloning import at_size
+from flowers_tpu.runs.boundary import AsksToStop
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.system import memory, terminal
 from flowers_tpu.system.errors import RequestError
-from flowers_tpu.system.signals import Signals
 from flowers_tpu.training import multistep
 
 
@@ -32,7 +32,7 @@ class Features:
     val: np.ndarray | None
 
 
-def work_out(feed: Feed, classifier: Classifier, signals: Signals) -> Features:
+def work_out(feed: Feed, classifier: Classifier, signals: AsksToStop) -> Features:
     """Returns the features of photos by the weights that the warm-up leaves alone.
 
     Args:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from absl import logging
@@ -14,14 +14,13 @@ from flowers_tpu.monitor.pictures import Pictures
 from flowers_tpu.monitor.profile import Profile
 from flowers_tpu.monitor.watchers import Epoch, Watcher, Watchers
 from flowers_tpu.runs import features
-from flowers_tpu.runs.boundary import EvaluationBoundary, TrainingBoundary
+from flowers_tpu.runs.boundary import AsksToStop, EvaluationBoundary, TrainingBoundary
 from flowers_tpu.runs.feed import Batches, Feed
 from flowers_tpu.runs.folder import HISTORY, TIMING
 from flowers_tpu.runs.goodput import Goodput
 from flowers_tpu.runs.results import Trained
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system.errors import RunError, StoppedError
-from flowers_tpu.system.signals import Signals
 from flowers_tpu.training import calls, metrics, multistep
 from flowers_tpu.training.checkpoints import Checkpoints
 from flowers_tpu.training.history import Row, make_row
@@ -49,7 +48,7 @@ def fit(
             loss; what is saved is sound.
     """
     feed, folder, history = trained.feed, trained.folder, state.progress.history
-    stage, saved_step = None, int(state.step.numpy())
+    stage, saved_step = "", int(state.step.numpy())
     with Watchers(watchers(trained, plan, state)) as watching:
         while not plan.finished(history):
             epoch, begin, waited = len(history), time.monotonic(), 0.0
@@ -175,15 +174,15 @@ class Work(NamedTuple):
     val_batches: Callable[[], Batches]
 
 
-def work_of(stage: str, feed: Feed, plan: Plan, state: TrainState, signals: Signals) -> Work:
+def work_of(stage: str, feed: Feed, plan: Plan, state: TrainState, signals: AsksToStop) -> Work:
     """Prepares a stage, `warmup` or `finetune`; see `features.work_out` for what it may raise."""
     strategy, classifier = feed.recipe.strategy, state.classifier
     epochs = plan.schedule.warmup_epochs if stage == "warmup" else plan.schedule.total_epochs
     end = epochs * plan.steps_per_epoch
     if stage == "warmup" and plan.schedule.warmup_on == "features":
         known = features.work_out(feed, classifier, signals)
-        val = None
-        if plan.validates:
+        val: Any = None  # of a run that does not validate, and that asks for none
+        if known.val is not None:
             val = source.from_features(feed.splits["val"], known.val)
         return Work(
             multistep.compile_train_steps(strategy, state, stage, plan.objective),

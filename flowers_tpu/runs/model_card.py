@@ -231,7 +231,7 @@ def _scores(trained: Trained, probabilities: np.ndarray) -> str:
             "None: all labeled photos trained it (`--train_splits=train,val`), so that nothing "
             "measures it. A run by the same recipe that validates tells what to expect."
         )
-    labels = trained.data.splits["val"].labels
+    labels = trained.data.splits["val"].known_labels
     predicted = probabilities.argmax(axis=1)
     found = scores.score(labels, np.log(np.maximum(probabilities, 1e-30)))
     accuracy = intervals.accuracy_interval(labels, predicted)
@@ -250,7 +250,7 @@ def _scores(trained: Trained, probabilities: np.ndarray) -> str:
 def _calibration(trained: Trained, probabilities: np.ndarray, temperature: float) -> str:
     if "val" not in trained.data.splits:
         return "Not measured, for the same reason."
-    labels = trained.data.splits["val"].labels
+    labels = trained.data.splits["val"].known_labels
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     error = calibration.expected_calibration_error(calibration.reliability(confidence, right))

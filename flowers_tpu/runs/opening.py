@@ -123,7 +123,7 @@ def begin_from(
     if state.averages is not None and which != "state":
         state.averages.begin_anew()
     checkpoints.save_latest()
-    epoch = int(best["epoch"]) if which == "best" else len(history)
+    epoch = int(best["epoch"]) if best and which == "best" else len(history)
     folder.write_json(ORIGIN, _stage_of(origin, which, epoch, with_head=with_head))
     head = "" if with_head else ", but for the head, as the classes are others"
     terminal.note(f"Begins with the {which} of {path}, after epoch {epoch}{head}.")

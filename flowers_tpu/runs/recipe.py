@@ -118,7 +118,7 @@ class Recipe:
             )
         options, weights = self.spec.training, None
         if options.class_weights == "balanced":
-            weights = losses.balanced_class_weights(split.labels, data.num_classes)
+            weights = losses.balanced_class_weights(split.known_labels, data.num_classes)
         return Plan(
             self.spec.schedule,
             options,

@@ -106,7 +106,7 @@ def test_photos_in_training(folder: RunFolder) -> int:
 
 def score_outputs(folder: RunFolder, name: str, outputs: Outputs) -> dict[str, float]:
     """Returns the scores of what a model gives for a labeled split, and writes their tables."""
-    labels, logits, classes = outputs.labels, outputs.logits, outputs.class_names
+    labels, logits, classes = outputs.known_labels, outputs.logits, outputs.class_names
     predicted = logits.argmax(axis=1)
     result = scores.score(labels, logits)
     if outputs.left_out:

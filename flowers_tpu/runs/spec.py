@@ -51,7 +51,8 @@ class Spec:
         """
         if unknown := sorted(set(values) - set(FIELDS)):
             raise TypeError(f"no such options: {', '.join(unknown)}")
-        return cls(**{name: kind.of(values) for name, kind in PARTS.items()})
+        parts: dict[str, Any] = {name: kind.of(values) for name, kind in PARTS.items()}
+        return cls(**parts)
 
     def flat(self) -> dict[str, Any]:
         """Returns the values of all flags by name."""

@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 from types import FrameType
+from typing import Any
 
 from flowers_tpu.system import terminal
 from flowers_tpu.system.errors import StoppedError
@@ -30,7 +31,7 @@ class Signals:
     def __init__(self):
         self.stop_requested = False
         self._urgent = 0
-        self._handlers: dict[signal.Signals, object] = {}
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is not threading.main_thread():

@@ -69,6 +69,7 @@ def without_chatter() -> Iterator[None]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )
+    assert passing_on.stdin is not None, "a pipe was asked for"
     own = contextlib.nullcontext()
     if _writes_to_descriptor_2(sys.stderr):
         file = os.fdopen(terminal, "w", buffering=1, errors="backslashreplace", closefd=False)

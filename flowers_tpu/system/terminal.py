@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from logging import WARNING, LogRecord
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from absl import logging
 from tqdm.auto import tqdm
@@ -49,7 +49,7 @@ def bar(total: int, description: str, unit: str = "photos", initial: int = 0) ->
     """
     if not _in_notebook() and not sys.stderr.isatty():
         return _Lines(total, description, unit, initial)
-    return tqdm(
+    moving: Any = tqdm(
         total=total,
         desc=description,
         unit=f" {unit}",
@@ -60,20 +60,21 @@ def bar(total: int, description: str, unit: str = "photos", initial: int = 0) ->
         dynamic_ncols=True,
         file=sys.stderr,
     )
+    return moving
 
 
 def say(text: str = "", file: TextIO | None = None) -> None:
     """Prints a line without breaking a bar, to standard output where no file is given."""
-    file = file or sys.stdout
+    out = file or sys.stdout
     try:
-        tqdm.write(text, file=file)
-        file.flush()
+        tqdm.write(text, file=out)
+        out.flush()
     except (BrokenPipeError, ValueError):
-        _stop_writing_to(file)
+        _stop_writing_to(out)
     except OSError as error:
         if error.errno != errno.EIO:  # of a terminal that is gone
             raise
-        _stop_writing_to(file)
+        _stop_writing_to(out)
 
 
 def _stop_writing_to(file: TextIO) -> None:

@@ -107,6 +107,7 @@ def _try(steps: Steps, step: Step, batch_size: int, slice_: Slice, minutes: floa
         except StepError as error:
             problem = error.problem
         except CompileError as error:
+            assert lowered is not None
             problem = diagnosis.of_compilation(str(error), lowered.source_of)
         except CompileTimeoutError:
             problem = Problem(

@@ -9,6 +9,7 @@ from its size (`roofline.py`). Gradients and update of a step are one program, a
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -192,7 +193,8 @@ def lower(step: Step, spec: dict[str, tf.TensorSpec], state: Iterable[tf.Variabl
 def dynamic_operations(module: bytes) -> list[tuple[str, str]]:
     """Returns type and name of the operations whose results have no static shape, in order."""
     found = {}
-    for computation in hlo_pb2.HloModuleProto.FromString(module).computations:
+    modules: Any = hlo_pb2  # whose messages have no types
+    for computation in modules.HloModuleProto.FromString(module).computations:
         for instruction in computation.instructions:
             if _is_dynamic(instruction.shape):
                 metadata = instruction.metadata

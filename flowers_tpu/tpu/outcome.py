@@ -35,7 +35,7 @@ class Outcome:
     @property
     def needed(self) -> float:
         """Bytes of memory of one device: the program's, and the state it leaves alone."""
-        if self.compiled:
+        if self.compiled and self.lowered:
             return self.compiled.needed + self.lowered.other_state_bytes
         return self.problem.needed if self.problem else math.inf
 
@@ -47,7 +47,7 @@ class Outcome:
     @functools.cached_property
     def roofline(self) -> Roofline | None:
         """The bounds; None if it does not compile."""
-        if not self.compiled:
+        if not (self.compiled and self.lowered):
             return None
         return roofline(
             self.slice_,

@@ -85,9 +85,9 @@ def _step(outcome: Outcome, rate: InputRate) -> dict:
         if math.isinf(problem["needed"]):
             del problem["needed"]
         content["problem"] = problem
-    if not outcome.compiled:
-        return content
     compiled, lowered, roofline = outcome.compiled, outcome.lowered, outcome.roofline
+    if not (compiled and lowered):
+        return content
     content |= {
         "compiler": {
             "seconds": compiled.seconds,
@@ -146,7 +146,8 @@ def _needed(outcome: Outcome) -> str:
 
 
 def _needed_per_host(outcome: Outcome) -> float:
-    """Photos/s that each host must feed for the most that the slice can do."""
+    """Photos/s that each host must feed for the most that the slice can do; of what compiles."""
+    assert outcome.roofline is not None
     return outcome.roofline.images_per_second / outcome.slice_.hosts
 
 

@@ -39,7 +39,7 @@ def compile_module(module: bytes, topology: str, options: dict[str, str]) -> dic
     import numpy as np
     from jax.experimental import topologies
     from jax.interpreters import mlir
-    from jaxlib import _jax
+    from jaxlib import _jax  # pyright: ignore[reportAttributeAccessIssue]  # it has no types
     from jaxlib.mlir import ir
 
     device = topologies.get_topology_desc(topology, platform="tpu", **options).devices[0]

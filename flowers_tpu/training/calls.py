@@ -5,7 +5,7 @@ through them saves, watches, or stops there.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -36,6 +36,7 @@ class Boundary(Protocol):
 
     def decide(self, step: int, epoch_end: int, pacer: Pacer) -> Decision:
         """Decides what comes after step `step` of the run."""
+        ...
 
 
 class BadStep(NamedTuple):
@@ -99,7 +100,7 @@ class EvalCall(NamedTuple):
 
 def train_epoch(
     train_steps: Callable[[Iterator, tf.Tensor], Results],
-    iterator: Iterator,
+    iterator: Any,
     plan: Plan,
     state: TrainState,
     boundary: Boundary,
@@ -109,7 +110,7 @@ def train_epoch(
 
     Args:
         train_steps: see `multistep.compile_train_steps`.
-        iterator: over the batches from the state's step on.
+        iterator: over the batches from the state's step on; None if no step is left.
         plan: of the run.
         state: changed in place: weights, step, sums and the list of skipped steps.
         boundary: decides how many steps a call does, and what is to be done after it.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from flowers_tpu.training.metrics import Scores
 
@@ -51,15 +51,22 @@ def make_row(
         val: scores of the validation split; None if nothing validates, whose columns are NaN.
         skipped: steps of the run whose update was left out.
     """
-    val = val or dict.fromkeys(train, math.nan)
+    none = Scores(loss=math.nan, accuracy=math.nan, top5_accuracy=math.nan, macro_f1=math.nan)
+    val = val or none
     begin, end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
     return {
         "epoch": epoch + 1,
         "stage": stage,
         "step": end,
         "learning_rate": learning_rate,
-        **train,
-        **{f"val_{name}": value for name, value in val.items()},
+        "loss": train["loss"],
+        "accuracy": train["accuracy"],
+        "top5_accuracy": train["top5_accuracy"],
+        "macro_f1": train["macro_f1"],
+        "val_loss": val["loss"],
+        "val_accuracy": val["accuracy"],
+        "val_top5_accuracy": val["top5_accuracy"],
+        "val_macro_f1": val["macro_f1"],
         "skipped_steps": sum(begin <= step < end for step in skipped),
         "kept": False,
     }
@@ -95,7 +102,7 @@ def should_stop(rows: Sequence[Row], patience: int) -> bool:
     return bool(patience) and since >= patience
 
 
-def of_version_0_1(rows: list[dict[str, Any]]) -> list[Row]:
+def of_version_0_1(rows: list[Row]) -> list[Row]:
     """Returns the rows of a run of version 0.1, which kept the epoch of the lowest loss."""
     best: Row | None = None
     for row in rows:

@@ -150,13 +150,13 @@ def compile_train_steps(
         updates = _local(strategy, result.updates)
         if updates:
             strategy.run(step.update, args=(gradients,))
-        if scaled:
+        if state.loss_scale is not None:
             state.loss_scale.update(updates)
         state.step.assign_add(1)
         return result
 
-    scaled = state.loss_scale is not None
-    do = do_step_unless_bad if scaled or objective.skips_bad_steps else do_step
+    may_leave_out = objective.skips_bad_steps or state.loss_scale is not None
+    do = do_step_unless_bad if may_leave_out else do_step
 
     @tf.function
     def train_steps(iterator, num_steps):

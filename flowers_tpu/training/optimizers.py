@@ -26,7 +26,7 @@ class AdamW(tf.keras.optimizers.legacy.Adam):
         super().__init__(learning_rate, name=name)
         self._weight_decay = weight_decay
 
-    def _resource_apply_dense(self, grad, var, apply_state=None):
+    def _resource_apply_dense(self, grad, var, apply_state):
         if var.shape.rank > 1 and self._weight_decay:
             rate = apply_state[(var.device, var.dtype.base_dtype)]["lr_t"]
             decay = var.assign_sub(rate * self._weight_decay * var, use_locking=self._use_locking)

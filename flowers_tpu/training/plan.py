@@ -1,6 +1,7 @@
 """What a run is going to do, in numbers."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -45,12 +46,12 @@ class Plan:
             return may_be_kept
         return may_be_kept and is_better(row, best_row(history), self.training.monitor)
 
-    def finished(self, history: list[Row]) -> bool:
+    def finished(self, history: Sequence[Row]) -> bool:
         """Returns whether all epochs are done, or fine-tuning has stopped improving."""
         return finished(self.schedule, self.training, history)
 
 
-def finished(schedule: ScheduleOptions, training: TrainingOptions, history: list[Row]) -> bool:
+def finished(schedule: ScheduleOptions, training: TrainingOptions, history: Sequence[Row]) -> bool:
     """Returns whether a history is that of a run whose training has ended."""
     rows = history[schedule.warmup_epochs :]
     return len(history) >= schedule.total_epochs or should_stop(

@@ -6,7 +6,7 @@ are not finite: an update under a condition does not compile within one replica.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,16 +17,14 @@ from flowers_tpu.training import losses, metrics
 from flowers_tpu.training.optimizers import Optimizer
 from flowers_tpu.training.options import TrainingOptions
 
-
-class Batch(TypedDict, total=False):
-    """What a replica sees in a step."""
-
-    image: tf.Tensor  # [b, side, side, 3] uint8; or [b, channels] float32, features in warm-up
-    label: tf.Tensor  # [b] int32
-    weight: tf.Tensor  # [b] float32: 1, or 0 for padding
-    draws: tf.Tensor  # [b, NUM_DRAWS] float32, if the device augments or mixes
-    other: tf.Tensor  # [b] int32, the second label of a mixed photo
-    share: tf.Tensor  # [b] float32, how much of a mixed photo is of the first label
+# What a replica sees in a step, by name:
+#   image   [b, side, side, 3] uint8; or [b, channels] float32, features in warm-up
+#   label   [b] int32
+#   weight  [b] float32: 1, or 0 for padding
+#   draws   [b, NUM_DRAWS] float32, if the device augments or mixes
+#   other   [b] int32, the second label of a mixed photo
+#   share   [b] float32, how much of a mixed photo is of the first label
+Batch = dict[str, tf.Tensor]
 
 
 class StepResult(NamedTuple):

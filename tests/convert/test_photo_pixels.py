@@ -217,8 +217,13 @@ def test_quality(tmp_path):
 
 def test_what_counts_as_enlarged():
     photo = Rendered({}, width=300, height=200)
-    assert [photo_pixels.is_enlarged(photo, s, "center") for s in (200, 201)] == [False, True]
-    assert [photo_pixels.is_enlarged(photo, s, "pad") for s in (300, 301)] == [False, True]
+    assert [
+        photo_pixels.is_enlarged(photo.width, photo.height, s, "center") for s in (200, 201)
+    ] == [False, True]
+    assert [photo_pixels.is_enlarged(photo.width, photo.height, s, "pad") for s in (300, 301)] == [
+        False,
+        True,
+    ]
 
 
 def save_truncated(path):

@@ -53,10 +53,10 @@ def mixed(batch: dict[str, tf.Tensor], wanted: Augmentation) -> dict[str, tf.Ten
 
 def _own_part(draws: Draws, size: int, wanted: Augmentation) -> tuple[tf.Tensor, tf.Tensor]:
     """How much of a photo stays its own: of each pixel, `[b, …, …, 1]`, and in all, `[b]`."""
-    of_mixup = of_cutmix = None
+    ways = []
     if wanted.mixup:
         share = _beta(draws.of("mix_share"), wanted.mixup)
-        of_mixup = share[:, tf.newaxis, tf.newaxis, tf.newaxis], share
+        ways.append((share[:, tf.newaxis, tf.newaxis, tf.newaxis], share))
     if wanted.cutmix:
         # The rectangle is the partner's; as in the paper it is cut off at the photo's edges.
         half = tf.sqrt(1 - _beta(draws.of("mix_share"), wanted.cutmix)) * size / 2
@@ -64,9 +64,10 @@ def _own_part(draws: Draws, size: int, wanted: Augmentation) -> tuple[tf.Tensor,
         columns = _within(draws.of("mix_left") * size, half, size)
         area = tf.reduce_sum(rows, axis=1) * tf.reduce_sum(columns, axis=1)
         pixels = 1 - rows[:, :, tf.newaxis, tf.newaxis] * columns[:, tf.newaxis, :, tf.newaxis]
-        of_cutmix = pixels, 1 - area / size**2
-    if of_mixup is None or of_cutmix is None:
-        return of_mixup or of_cutmix
+        ways.append((pixels, 1 - area / size**2))
+    if len(ways) == 1:
+        return ways[0]
+    of_mixup, of_cutmix = ways
     cuts = draws.of("mix_kind") < 0.5
     pixels = tf.where(cuts[:, tf.newaxis, tf.newaxis, tf.newaxis], of_cutmix[0], of_mixup[0])
     return pixels, tf.where(cuts, of_cutmix[1], of_mixup[1])

@@ -63,4 +63,4 @@ def opened(folder: str) -> Callable[[np.ndarray], np.ndarray]:
     session = onnxruntime.InferenceSession(
         os.path.join(folder, FILE), providers=["CPUExecutionProvider"]
     )
-    return lambda images: session.run(["probabilities"], {"images": images})[0]
+    return lambda images: np.asarray(session.run(["probabilities"], {"images": images})[0])

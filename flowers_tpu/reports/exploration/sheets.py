@@ -28,7 +28,7 @@ def sample_sheet(split: Split, class_names: Sequence[str], *, seed: int) -> Figu
     shown = random_sample(np.arange(split.size), _SAMPLE, seed)
     titles = None
     if split.labels is not None:
-        titles = [class_names[label] for label in split.labels[shown]]
+        titles = [class_names[int(label)] for label in split.labels[shown]]
     title = f"{split.name}: {len(shown)} of {split.size:,} photos"
     return photos.sheet(photos.read_photos(split, shown), titles, columns=_COLUMNS, title=title)
 
@@ -84,7 +84,7 @@ def augmentation_sheet(
         columns + [""] * (len(cells) - len(columns)),
         columns=len(columns),
         title="Augmentation, as the model sees it",
-        row_titles=[class_names[label] for label in split.labels[shown]],
+        row_titles=[class_names[int(label)] for label in split.known_labels[shown]],
     )
 
 
