@@ -15,9 +15,6 @@ from flowers_tpu.system.errors import RequestError
 _SHARDS_READ_AT_ONCE = 8  # enough to hide the latency of a bucket
 
 
-_NONE = np.empty(0, np.int64)
-
-
 @dataclasses.dataclass(frozen=True)
 class Split:
     """A split whose every record was read once: what is known of it without its photos.
@@ -38,8 +35,9 @@ class Split:
     ids: np.ndarray
     labels: np.ndarray | None
     problems: tuple[Problem, ...] = ()
-    fingerprints: np.ndarray = _NONE  # of photos that nobody reads
-    jpeg_sizes: np.ndarray = _NONE
+    # Empty only if nothing was read.
+    fingerprints: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    jpeg_sizes: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     relabeled: bool = False
 
     @property

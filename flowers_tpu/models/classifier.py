@@ -19,7 +19,7 @@ from flowers_tpu.models.backbones import (
 from flowers_tpu.models.cloning import Rule, at_size, clone_with_rules
 from flowers_tpu.models.dropout import StatelessDropout, dropout_rule
 from flowers_tpu.models.options import ModelOptions
-from flowers_tpu.models.weights import load_weights
+from flowers_tpu.models.weights import read_weights, set_weights
 from flowers_tpu.system.errors import RequestError
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -86,6 +86,8 @@ def build_classifier(
     evaluation_size = evaluation_size or image_size
     check_backbone(backbone, image_size=image_size, evaluation_size=evaluation_size, alpha=alpha)
 
+    # Before all that follows is seeded: Keras may build a network of its own for them.
+    stored = read_weights(options.weights, backbone=backbone, image_size=image_size, alpha=alpha)
     with precision_policy(arithmetic), _seeded(seed), _statistics_of_first_replica():
         network = build_backbone(backbone, image_size=image_size, alpha=alpha)
         network = clone_with_rules(
@@ -97,9 +99,7 @@ def build_classifier(
         if options.train_from:
             freeze_before(network, options.train_from)
         # After cloning: in bfloat16, Keras' own Normalization would round the mean it is given.
-        load_weights(
-            network, options.weights, backbone=backbone, image_size=image_size, alpha=alpha
-        )
+        set_weights(network, stored, weights=options.weights, backbone=backbone, alpha=alpha)
         images = tf.keras.Input((image_size, image_size, 3), dtype=tf.uint8, name="images")
         maps = network(preprocess(images, preprocessing_of(options)))
         pooled = tf.keras.layers.GlobalAveragePooling2D(dtype="float32", name="pooling")(maps)

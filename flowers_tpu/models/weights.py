@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from flowers_tpu.models import imagenet
 from flowers_tpu.models.hdf5 import opened
+from flowers_tpu.models.imagenet import read_imagenet
 from flowers_tpu.models.own_backbone import is_file
 from flowers_tpu.system.errors import RequestError
 
@@ -24,13 +24,12 @@ IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STANDARD_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
-def load_weights(
-    model: tf.keras.Model, weights: str, *, backbone: str, image_size: int, alpha: float = 1.0
-) -> None:
-    """Sets the weights of a backbone as `--weights` says.
+def read_weights(
+    weights: str, *, backbone: str, image_size: int, alpha: float = 1.0
+) -> Layers | None:
+    """Reads the weights of a backbone that `--weights` names; None: it has random ones.
 
     Args:
-        model: what `build_backbone` gave for the other arguments, or a clone of it.
         weights: `imagenet` (of a backbone of one's own: what its file has), `none`, or the path of
             a Keras HDF5 file (`model.save_weights("x.h5")` or `model.save("x.h5")`), with or
             without classification layers, local or `gs://`.
@@ -39,19 +38,30 @@ def load_weights(
         alpha: width factor.
 
     Raises:
-        RequestError: the download failed; or the file is missing, is no Keras HDF5 file, or does
-            not hold exactly the weights of this backbone.
+        RequestError: the download failed; or the file is missing, or is no Keras HDF5 file.
     """
-    if weights == "imagenet" and is_file(backbone):
-        weights = backbone  # which brings its own
     if weights == "none":
-        stored: Layers | None = None
-    elif weights == "imagenet":
-        file = imagenet.imagenet_file(backbone, image_size=image_size, alpha=alpha)
-        stored = read_layers(imagenet.fetch(file))
-    else:
-        stored = read_layers(weights)
+        return None
+    if weights == "imagenet" and not is_file(backbone):
+        return read_imagenet(backbone, image_size=image_size, alpha=alpha)
+    return read_layers(backbone if weights == "imagenet" else weights)  # which brings its own
 
+
+def set_weights(
+    model: tf.keras.Model, stored: Layers | None, *, weights: str, backbone: str, alpha: float = 1.0
+) -> None:
+    """Sets the weights of a backbone.
+
+    Args:
+        model: what `build_backbone` gave, or a clone of it.
+        stored: what `read_weights` gave; changed.
+        weights: where they come from, for messages.
+        backbone: for messages.
+        alpha: for messages.
+
+    Raises:
+        RequestError: they are not exactly the weights of this backbone.
+    """
     normalization = _input_normalization(model)
     if normalization is not None:
         set_input_normalization(normalization, _pop_normalization(stored or {}))

@@ -6,13 +6,19 @@ import pytest
 import tensorflow as tf
 
 from flowers_tpu.models.backbones import build_backbone
-from flowers_tpu.models.weights import load_weights, match_layers, read_layers
+from flowers_tpu.models.weights import match_layers, read_layers, read_weights, set_weights
 from flowers_tpu.system.errors import RequestError
 from tests.photos import small_classifier
 
 SIZE = 32
 MEAN = np.array([0.485, 0.456, 0.406])
 DEVIATION = np.array([0.229, 0.224, 0.225])
+
+
+def load_weights(network, weights, *, backbone, image_size, alpha=1.0):
+    """As `build_classifier` does."""
+    stored = read_weights(weights, backbone=backbone, image_size=image_size, alpha=alpha)
+    set_weights(network, stored, weights=weights, backbone=backbone, alpha=alpha)
 
 
 def features_of(backbone, weights, images, **options):
