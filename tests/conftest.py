@@ -8,6 +8,39 @@ import tensorflow as tf
 
 MOST_REPLICAS = 8
 
+# Modules, by room, of which every test takes less than a second, without a process or a strategy.
+_FAST = {
+    "benchmarks": "options results rounds table torch training_measures",
+    "convert": "first_bytes metadata oxford102 photo_list photo_split unread",
+    "data/augment": "colour geometry trivial",
+    "data": "any_photo classes folds orientation records shards splits strangers",
+    "doctor": "places rules",
+    "evaluation": "disputed intervals predictions scores submission temperature",
+    "models": "own_backbone views",
+    "monitor": "console tensorboard trackers watchers",
+    "reports/exploration": "images",
+    "reports": "calibration compare curves prediction_sheets report report_sections style",
+    "runs": "boundary data ensemble folder goodput loop spec",
+    "system": "errors facts files memory publish tpu_slices weather",
+    "": "house keras options",
+    "tpu": "batch_search diagnosis roofline",
+    "training": "calls history losses metrics optimizers pacing plan schedule",
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out
+def pytest_collection_modifyitems(items):
+    """Marks the fast ones, for `pytest -m fast`."""
+    fast = {
+        f"tests/{room}/test_{name}.py".replace("//", "/")
+        for room, names in _FAST.items()
+        for name in names.split()
+    }
+    for item in items:
+        if item.nodeid.partition("::")[0] in fast:
+            item.add_marker(pytest.mark.fast)
+
+
 _cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(
     _cpu, [tf.config.LogicalDeviceConfiguration()] * MOST_REPLICAS

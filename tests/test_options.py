@@ -84,6 +84,7 @@ OTHERS = {
     "require_tpu": True,
     "replicas": 4,
     "precision": "bfloat16",
+    "workers_seconds": 60.0,
     "jit": "on",
     "memory_growth": True,
     "deterministic": True,
@@ -163,8 +164,9 @@ OTHERS = {
     "extra_data_dirs": "more,others",
     "allow_near_copies": True,
 }
-# They do not go with --overwrite, --rotation, --warmup_epochs=0 and --folds.
-NOT_WITH_OTHERS = {"finish", "trivial_augment", "warmup_on", "train_splits"}
+# They do not go with --overwrite, --rotation, --warmup_epochs=0, --folds and --replicas.
+NOT_WITH_OTHERS = {"finish", "trivial_augment", "warmup_on", "train_splits", "workers"}
+NOT_WITH_OTHERS |= {"worker_index"}
 
 
 def test_other_values_cover_every_flag():
@@ -294,6 +296,7 @@ def test_the_ends_of_ranges_are_allowed(flags_given):
 
 def test_only_flags_that_change_results_count_as_differing():
     free = {"tpu", "require_tpu", "replicas", "steps_per_loop", "cache", "jit", "memory_growth"}
+    free |= {"workers_seconds"}
     free |= {
         "run_dir",
         "overwrite",

@@ -32,8 +32,9 @@ from flowers_tpu.runs.options import (
     PredictOptions,
 )
 from flowers_tpu.runs.spec import PARTS, Spec
-from flowers_tpu.system import allocator, stderr, terminal
+from flowers_tpu.system import allocator, stderr, terminal, workers
 from flowers_tpu.system.errors import RequestError, RunError, StoppedError
+from flowers_tpu.system.launching import LaunchOptions
 from flowers_tpu.tpu.options import TpuCheckOptions
 
 
@@ -77,6 +78,9 @@ COMMANDS = {
         EnsembleOptions, takes_spec=False, arguments="the folders of two or more runs"
     ),
     "sweep": Command(SweepOptions, takes_spec=False, arguments="the file that lists the recipes"),
+    "launch": Command(
+        LaunchOptions, takes_spec=False, arguments="-- and then what Python is to run"
+    ),
     "check_data": Command(CheckOptions),
     "make_tfrecords": Command(ConvertOptions, takes_spec=False),
     "benchmark": Command(BenchmarkOptions),
@@ -104,10 +108,12 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
     try:
         _run(name, arguments)
     except (RequestError, RunError, StoppedError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {workers.label()}{error}", file=sys.stderr)
+        workers.leave(error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    workers.leave(0)
     return 0
 
 

@@ -21,6 +21,7 @@ from flowers_tpu.runs.environment import environment
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.runs.folder import FURTHER_PHOTOS, SCORES, SUBMISSION, RunFolder, model_of, opened
 from flowers_tpu.runs.goodput import Goodput
+from flowers_tpu.runs.job import Job, joined
 from flowers_tpu.runs.loop import fit, trackers_of
 from flowers_tpu.runs.opening import (
     begin_from,
@@ -32,7 +33,7 @@ from flowers_tpu.runs.opening import (
 from flowers_tpu.runs.recipe import Recipe, check_places
 from flowers_tpu.runs.results import Trained, predict_test, score_splits
 from flowers_tpu.runs.spec import Spec
-from flowers_tpu.system import files, folders, terminal
+from flowers_tpu.system import files, folders, terminal, workers
 from flowers_tpu.system.errors import RunError
 from flowers_tpu.system.folders import UnwritableError
 from flowers_tpu.system.signals import Signals
@@ -56,14 +57,22 @@ def train(given: Spec) -> None:
         evaluation_size=given.data.evaluation_size,
         alpha=given.model.alpha,
     )
-    if show_if_finished(given):
-        return
+    with joined(given) as job:
+        if not show_if_finished(given):
+            train_with(job, given, began_at)
+        job.wait()  # until the chief has written all
+
+
+def train_with(job: Job, given: Spec, began_at: float) -> None:
+    """Trains as one of the workers of a job; see `train`."""
     last_life = folders.last_life(given.run.run_dir)
     with opened(given.run.run_dir) as folder:
         recipe, goes_on = Recipe.choose(given), folder.is_run() and not given.run.overwrite
         if goes_on:
             recipe = continued(folder, recipe)
+        job.starts(recipe.strategy)
         data = recipe.load_data()
+        job.agree_on_data(data)
         if goes_on:
             check_same_data(folder, recipe, data)
         feed = Feed(recipe, data.splits)
@@ -89,6 +98,7 @@ def train(given: Spec) -> None:
                 f"--train_splits={given.data.train_splits}: nothing measures this model; its "
                 "recipe is measured by a run that validates."
             )
+        job.wait()  # until the chief has made the folder what it has to be
         checkpoints = Checkpoints(folder.checkpoints, state)
         resumed = checkpoints.restore_latest()
         if not resumed and given.run.from_run:
@@ -97,24 +107,28 @@ def train(given: Spec) -> None:
         if resumed:
             console.print_resumed(plan, state)
         trained = Trained(folder, folder, data, feed, state.classifier)
-        with Signals() as signals, recipe.naming_bad_records(data):
+        with Signals() as own, recipe.naming_bad_records(data):
+            signals = job.signals(own)
             if not given.run.finish:
-                boundary = TrainingBoundary(signals, given.run, began_at)
+                boundary = TrainingBoundary(signals, given.run, began_at, agree=job.decision)
                 goodput = Goodput(folder, began_at, last_life)
                 fit(trained, plan, state, checkpoints, boundary, goodput)
             best = best_row(state.progress.history)
             if best is None:
                 raise RunError(nothing_to_score(given, plan, state))
+            job.wait()  # until the chief has saved them
             checkpoints.restore_best(best["epoch"])
             why = f"the best by {plan.training.monitor}" if plan.validates else "the last"
             terminal.note(f"The weights of epoch {best['epoch']} are scored, {why}.")
             predict_test(trained, signals)
             # The scores come after all other results: they say that a run is finished.
             scores = score_splits(trained, signals)
+            if not workers.may_write():
+                return
             made = calibrating.made_by("best", given.data.evaluation_size)
             calibrating.calibrate(folder, made, records.SPLITS)
             folder.write_json(SCORES, scores)
-            report.report(recipe, folder, folder, data.splits, signals)
+            report.report(recipe, folder, folder, data.splits, own)
             with Watchers(list(trackers_of(trained, state))) as watching:
                 watching.on_results(Results(scores, report.picture_files(folder)))
         if not plan.finished(state.progress.history):
@@ -177,7 +191,7 @@ def show_if_finished(given: Spec) -> bool:
     recipe = continued(folder, Recipe.choose(given))
     terminal.say(f"{folder.path} is finished; --overwrite begins anew.")
     # Left out before, or killed while it was drawn.
-    if given.run.report and not folder.has(report.REPORT):
+    if given.run.report and not folder.has(report.REPORT) and workers.may_write():
         try:
             with folder.locked(), Signals() as signals:
                 report.report(recipe, folder, folder, {}, signals)

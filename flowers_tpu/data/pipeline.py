@@ -151,9 +151,18 @@ def distribute(
         options = tf.distribute.InputOptions(
             experimental_fetch_to_device=False, experimental_per_replica_buffer_size=0
         )
-    return strategy.distribute_datasets_from_function(
-        lambda context: dataset(context.input_pipeline_id, context.num_input_pipelines), options
-    )
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        batches = dataset(context.input_pipeline_id, context.num_input_pipelines)
+        if context.num_input_pipelines > 1:
+            # Else several workers would ask each other at each step whether all still have a batch,
+            # and batches would have no static shape. Who reads them counts the steps.
+            batches = batches.apply(
+                tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+            )
+        return batches
+
+    return strategy.distribute_datasets_from_function(of_worker, options)
 
 
 def _part(

@@ -509,7 +509,9 @@ def _workers(facts: Facts) -> str:
         count = len(cluster.get("chief", [])) + len(cluster.get("worker", []))
     except (ValueError, AttributeError, TypeError):
         return "TF_CONFIG is not a JSON object."
-    return f"TF_CONFIG names {count} workers; this version runs on one." if count > 1 else ""
+    if count < 2:
+        return ""
+    return f"TF_CONFIG names {count} workers: scripts/train.py waits for all, others refuse it."
 
 
 def _nvidia(facts: Facts) -> bool:

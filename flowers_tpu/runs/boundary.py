@@ -17,10 +17,17 @@ _MARGIN, _UNKNOWN_SHARE = 2.0, 0.1
 class AsksToStop(Protocol):
     """What may ask a run to stop, as `system.signals.Signals` does."""
 
-    stop_requested: bool
+    @property
+    def stop_requested(self) -> bool:
+        """Whether it does."""
+        ...
 
     def check(self) -> None:
         """Raises StoppedError if it has."""
+
+
+def _alone(decision: Decision) -> Decision:
+    return decision
 
 
 @dataclasses.dataclass
@@ -32,12 +39,14 @@ class TrainingBoundary:
         options: with the intervals at which to save, and `max_hours`.
         began_at: when the command began, seconds of the clock.
         clock: gives the time, seconds.
+        agree: makes one decision of those of several workers.
     """
 
     signals: AsksToStop
     options: RunOptions
     began_at: float
     clock: Callable[[], float] = time.monotonic
+    agree: Callable[[Decision], Decision] = _alone
 
     def __post_init__(self) -> None:
         self._seconds_for_scores = _UNKNOWN_SHARE * self.options.max_hours * 3600
@@ -49,7 +58,7 @@ class TrainingBoundary:
         stop = self.stop()
         # An epoch's end is saved with its validation.
         save = bool(stop) or (step < epoch_end and self._save_is_due(step))
-        return Decision(steps, save, stop)
+        return self.agree(Decision(steps, save, stop))
 
     def stop(self) -> str:
         """Returns why to stop now; '' to go on."""
@@ -96,11 +105,13 @@ class EvaluationBoundary:
 
     Attributes:
         signals: may ask to stop.
+        agree: makes one decision of those of several workers.
     """
 
     signals: AsksToStop
+    agree: Callable[[Decision], Decision] = _alone
 
     def decide(self, step: int, epoch_end: int, pacer: Pacer) -> Decision:
         """See `calls.Boundary`."""
         stop = "signal" if self.signals.stop_requested else ""
-        return Decision(pacer.steps(epoch_end - step), save=bool(stop), stop=stop)
+        return self.agree(Decision(pacer.steps(epoch_end - step), save=bool(stop), stop=stop))

@@ -189,7 +189,9 @@ class RunFolder:
     def write_spec(self, spec: Spec, resolved: Resolved) -> None:
         """Writes what is asked for: of a new run, or of one that goes on with other free flags."""
         # What concerns one command alone is no part of the run.
-        spec = spec.changed(finish=False, max_hours=0.0, overwrite=False)
+        spec = spec.changed(
+            finish=False, max_hours=0.0, overwrite=False, workers="", worker_index=0
+        )
         flagfile = spec.exactly(resolved).to_flagfile()
         files.write_atomically(self.file("flags.txt"), flagfile)
         self.write_json(_CONFIG, {"flags": spec.flat(), "resolved": dataclasses.asdict(resolved)})

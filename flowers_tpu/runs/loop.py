@@ -20,6 +20,7 @@ from flowers_tpu.runs.folder import HISTORY, TIMING
 from flowers_tpu.runs.goodput import Goodput
 from flowers_tpu.runs.results import Trained
 from flowers_tpu.runs.spec import Spec
+from flowers_tpu.system import workers
 from flowers_tpu.system.errors import RunError, StoppedError
 from flowers_tpu.training import calls, metrics, multistep
 from flowers_tpu.training.checkpoints import Checkpoints
@@ -150,7 +151,7 @@ def validate(
     """Validates, until a signal comes; returns the last call, with the sums of all before it."""
     for evaluated in calls.evaluate(
         *(work.eval_steps, iter(batches), num_steps, plan.num_classes),
-        EvaluationBoundary(boundary.signals),
+        EvaluationBoundary(boundary.signals, boundary.agree),
     ):
         if evaluated.decision.stop:
             break
@@ -281,7 +282,9 @@ def trackers_of(trained: Trained, state: TrainState) -> Iterator[Watcher]:
 
 
 def watchers(trained: Trained, plan: Plan, state: TrainState) -> Iterator[Watcher]:
-    """Yields who watches a run."""
+    """Yields who watches a run; of several workers only the chief is watched."""
+    if not workers.may_write():
+        return
     recipe, folder = trained.feed.recipe, trained.folder
     val = trained.data.splits.get("val")
     options, step = recipe.spec.run, int(state.step.numpy())
@@ -293,7 +296,8 @@ def watchers(trained: Trained, plan: Plan, state: TrainState) -> Iterator[Watche
             *(recipe.spec.exactly(recipe.resolved).flat(), state.progress.history, times),
         )
         yield board
-        if val:
+        # Which of several workers would have to draw at the same moment, by their own clocks.
+        if val and not workers.this_cluster():
             yield Pictures(
                 *(board, val, recipe.spec.data.evaluation_size, trained.data.class_names),
                 *(plan.training.seed, trained.logits_of_few),

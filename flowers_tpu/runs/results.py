@@ -15,6 +15,7 @@ from flowers_tpu.evaluation import disputed, predictions, scores, submission
 from flowers_tpu.evaluation.outputs import Outputs
 from flowers_tpu.models.classifier import Classifier
 from flowers_tpu.models.views import Viewed
+from flowers_tpu.runs.boundary import AsksToStop
 from flowers_tpu.runs.data import TEST_PHOTOS
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.runs.folder import (
@@ -27,7 +28,6 @@ from flowers_tpu.runs.folder import (
 )
 from flowers_tpu.runs.recipe import Data
 from flowers_tpu.system import files, terminal
-from flowers_tpu.system.signals import Signals
 from flowers_tpu.training import multistep
 
 
@@ -57,7 +57,7 @@ class Trained:
         model = Viewed(self.classifier, self.views) if self.views else self.classifier.evaluated
         return multistep.compile_predict_step(self.feed.recipe.strategy, model)
 
-    def logits(self, split: Split, signals: Signals) -> np.ndarray:
+    def logits(self, split: Split, signals: AsksToStop) -> np.ndarray:
         """Returns the logits of a split in file order, `[examples, classes]` float32.
 
         Raises:
@@ -71,7 +71,7 @@ class Trained:
                 signals.check()
         return np.concatenate(batches)
 
-    def outputs(self, name: str, signals: Signals) -> Outputs:
+    def outputs(self, name: str, signals: AsksToStop) -> Outputs:
         """Returns the logits of a split with what its photos are known by; see `logits`."""
         split = self.data.splits[name]
         return Outputs.of(split, self.logits(split, signals), self.data.class_names)
@@ -85,7 +85,7 @@ class Trained:
 
 
 def score_splits(
-    trained: Trained, signals: Signals, names: Sequence[str] = records.LABELED_SPLITS
+    trained: Trained, signals: AsksToStop, names: Sequence[str] = records.LABELED_SPLITS
 ) -> dict[str, dict[str, float]]:
     """Returns the scores of the labeled splits there are, and writes the tables they come from."""
     scores = {
@@ -123,7 +123,7 @@ def score_outputs(folder: RunFolder, name: str, outputs: Outputs) -> dict[str, f
     return result
 
 
-def predict_test(trained: Trained, signals: Signals) -> None:
+def predict_test(trained: Trained, signals: AsksToStop) -> None:
     """Writes the predictions of the test split, and the submission made of them."""
     write_submission(trained.output, trained.outputs("test", signals))
 

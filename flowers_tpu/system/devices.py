@@ -1,17 +1,18 @@
 """From the devices asked for, and those there are, to a strategy and the facts about them."""
 
 import dataclasses
-import json
-import os
+import signal
 import socket
 
 import tensorflow as tf
 from absl import logging
 from tensorflow.python.client import device_lib
 
+from flowers_tpu.system import workers
 from flowers_tpu.system.errors import RequestError, first_line
 from flowers_tpu.system.facts import Facts, Listed, facts_of
 from flowers_tpu.system.options import DeviceOptions
+from flowers_tpu.system.workers import Cluster
 
 TPU_SECONDS_TO_ANSWER = 10  # a remote TPU that does not accept a connection by then is not there
 
@@ -36,16 +37,37 @@ def choose_devices(options: DeviceOptions) -> Devices:
 
     Raises:
         RequestError: no TPU was found although required, the CPU cannot be split any more, or
-            `TF_CONFIG` names several workers; or the memory of GPUs is taken already.
+            several workers are named and have not come together; or the memory of GPUs is taken.
     """
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
-    _refuse_several_workers()
+    cluster = workers.this_cluster()
+    if not cluster and workers.find_cluster(options):
+        raise RequestError(
+            "several workers are named (by --workers, TF_CONFIG or Slurm's variables), but only "
+            "scripts/train.py takes several; unset them, or run this on one"
+        )
     if options.memory_growth:
         _let_memory_grow()
+    if cluster:
+        return _with_others(cluster)
     if options.replicas:
         _split_cpu(options.replicas)
     return _tpu(options) if options.tpu else _without_tpu(options.replicas)
+
+
+def _with_others(cluster: Cluster) -> Devices:
+    """Starts TensorFlow's engine for several workers, all of whom have come."""
+    spec = tf.train.ClusterSpec({"worker": cluster.addresses})
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        spec, task_type="worker", task_id=cluster.index, rpc_layer="grpc"
+    )
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    # It has put a handler of its own in the place of SIGTERM's, which does not end the process.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    facts = facts_of(_listed())
+    facts = dataclasses.replace(facts, replicas=strategy.num_replicas_in_sync, workers=cluster.size)
+    return Devices(strategy, facts)
 
 
 def one_cpu_replica(facts: Facts | None = None) -> Devices:
@@ -148,25 +170,6 @@ def _listed() -> list[Listed]:
         Listed("GPU", detail.get("compute_capability"), limit)
         for detail, limit in zip(details, memory, strict=False)
     ]
-
-
-def _refuse_several_workers() -> None:
-    """Each worker would train on its own, all of them into one run directory."""
-    try:
-        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster") or {}
-    except (ValueError, AttributeError) as error:
-        raise RequestError(f"TF_CONFIG: expected a JSON object, found {error}") from error
-    try:
-        workers = [host for job in ("chief", "worker") for host in cluster.get(job) or []]
-    except (AttributeError, TypeError) as error:
-        raise RequestError(
-            f"TF_CONFIG: its cluster is {json.dumps(cluster)[:100]}; expected lists of hosts by "
-            'their job, such as {"worker": ["10.0.0.2:2222"]}, or unset it'
-        ) from error
-    if len(workers) > 1:
-        raise RequestError(
-            f"TF_CONFIG: names {len(workers)} workers, but this version runs on one; unset it"
-        )
 
 
 def _let_memory_grow() -> None:

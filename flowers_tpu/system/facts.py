@@ -13,6 +13,7 @@ class Facts:
         kind: `TPU`, `GPU` or `CPU`.
         replicas: copies of the model that share each global batch.
         hosts: machines that read photos.
+        workers: processes that each run this program, for its own replicas.
         compute_capability: of the oldest GPU; None without one.
         memory: bytes of one device, of the smallest; None if TensorFlow does not say.
     """
@@ -22,6 +23,7 @@ class Facts:
     hosts: int = 1
     compute_capability: tuple[int, int] | None = None
     memory: int | None = None
+    workers: int = 1
 
     @property
     def compiles_passes(self) -> bool:
@@ -70,7 +72,8 @@ class Facts:
 
     def __str__(self) -> str:
         """`2 CPU replicas`, for messages."""
-        return f"{self.replicas} {self.kind} replica{'s' if self.replicas > 1 else ''}"
+        of = f" of {self.workers} workers" if self.workers > 1 else ""
+        return f"{self.replicas} {self.kind} replica{'s' if self.replicas > 1 else ''}{of}"
 
 
 class Listed(NamedTuple):

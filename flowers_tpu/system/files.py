@@ -20,6 +20,7 @@ from typing import TypeVar
 import tensorflow as tf
 from absl import logging
 
+from flowers_tpu.system import workers
 from flowers_tpu.system.errors import RequestError, RunError, first_line
 
 _PAUSES = (4.0, 8.0, 16.0, 32.0, 60.0)  # seconds before each further try: two minutes in all
@@ -113,11 +114,14 @@ def list_dir(path: str) -> list[str]:
 
 def make_dirs(path: str) -> None:
     """Makes a folder, with those above it, if it is not there."""
-    patiently(lambda: tf.io.gfile.makedirs(path), path)
+    if workers.may_write():
+        patiently(lambda: tf.io.gfile.makedirs(path), path)
 
 
 def remove(path: str) -> None:
     """Removes a file if it is there."""
+    if not workers.may_write():
+        return
 
     def work() -> None:
         with contextlib.suppress(tf.errors.NotFoundError):
@@ -128,12 +132,14 @@ def remove(path: str) -> None:
 
 def remove_tree(path: str) -> None:
     """Removes a folder with all that is in it."""
-    patiently(lambda: tf.io.gfile.rmtree(path), path)
+    if workers.may_write():
+        patiently(lambda: tf.io.gfile.rmtree(path), path)
 
 
 def rename(path: str, new: str) -> None:
     """Renames a file, in the place of one that may be there."""
-    patiently(lambda: tf.io.gfile.rename(path, new, overwrite=True), path)
+    if workers.may_write():
+        patiently(lambda: tf.io.gfile.rename(path, new, overwrite=True), path)
 
 
 def size(path: str) -> int:
@@ -164,6 +170,8 @@ def write_atomically(path: str, content: str | bytes) -> None:
     Raises:
         RunError: it could not be written; a file that was there is as it was.
     """
+    if not workers.may_write():
+        return
     part = f"{path}.{uuid.uuid4().hex[:8]}.part"
     encoded = content.encode("utf-8") if isinstance(content, str) else content
 

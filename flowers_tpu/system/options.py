@@ -28,6 +28,18 @@ class DeviceOptions(Options):
         free=True,
         least=0,
     )
+    workers: str = knob(
+        "",
+        "HOST:PORT of every process that takes part, with commas between, the same for all; empty: "
+        "those of TF_CONFIG or of Slurm's step, else this one alone.",
+        free=True,
+    )
+    worker_index: int = knob(
+        0, "Which of --workers this process is; 0 is the chief, which writes.", free=True, least=0
+    )
+    workers_seconds: float = knob(
+        300.0, "How long to wait for all workers to come.", unit="seconds", free=True, above=0
+    )
     precision: str = knob(
         "auto",
         "Precision of the layers' arithmetic; auto: bfloat16 on TPUs and on GPUs of compute "
@@ -54,5 +66,13 @@ class DeviceOptions(Options):
 
     def contradictions(self) -> Iterator[str]:
         """See `Options`."""
+        if self.workers and (self.tpu or self.replicas):
+            other = "tpu" if self.tpu else "replicas"
+            yield (
+                f"--workers and --{other}: workers have GPUs, or one replica on the CPU each; "
+                "leave one of the two flags out"
+            )
+        if self.worker_index and not self.workers:
+            yield "--worker_index goes with --workers, which names all of them"
         if self.require_tpu and not self.tpu:
             yield "--require_tpu needs --tpu: 'local' on a TPU VM, a name, or grpc://HOST:PORT"

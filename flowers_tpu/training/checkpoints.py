@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl import logging
 
 from flowers_tpu.models.classifier import Classifier
-from flowers_tpu.system import files
+from flowers_tpu.system import files, workers
 from flowers_tpu.system.errors import RunError, first_line
 from flowers_tpu.training.state import TrainState
 
@@ -14,8 +14,12 @@ from flowers_tpu.training.state import TrainState
 # the history names, and one of an epoch that is saved but not yet in it.
 _KEPT = 2
 
-# Variables may live on a TPU that cannot see this machine's files.
-_OPTIONS = tf.train.CheckpointOptions(experimental_io_device="/job:localhost")
+
+def _options() -> tf.train.CheckpointOptions:
+    """Variables may live on a TPU that cannot see this machine's files."""
+    if workers.this_cluster():  # whose machines have other names, and their own files
+        return tf.train.CheckpointOptions()
+    return tf.train.CheckpointOptions(experimental_io_device="/job:localhost")
 
 
 class Checkpoints:
@@ -141,11 +145,13 @@ class _Kept:
         self._manager: tf.train.CheckpointManager | None = None
 
     def save(self, number: int | None = None) -> None:
+        if not workers.may_write():
+            return
         manager = self._manager or _manager(self.checkpoint, self.directory)
         self._manager = manager
 
         def work() -> None:
-            manager.save(checkpoint_number=number, options=_OPTIONS)
+            manager.save(checkpoint_number=number, options=_options())
 
         try:
             files.patiently(work, self.directory)
@@ -233,7 +239,7 @@ def _restore(checkpoint: tf.train.Checkpoint, path: str, *, others_too: bool = F
     try:
         status = files.patiently(
             lambda: checkpoint.restore(
-                files.join(files.without_pattern(directory), name), options=_OPTIONS
+                files.join(files.without_pattern(directory), name), options=_options()
             ),
             path,
         )

@@ -176,9 +176,8 @@ def compile_train_steps(
             norms = norms.write(number, _local(strategy, result.gradient_norm))
             finite = finite.write(number, _local(strategy, result.finite))
             updates = updates.write(number, _local(strategy, result.updates))
-        return Results(
-            *(outcomes.stack(), norms.stack(), finite.stack(), updates.stack(), waits.stack())
-        )
+        rows = _of_all_workers(strategy, outcomes.stack())
+        return Results(*(rows, norms.stack(), finite.stack(), updates.stack(), waits.stack()))
 
     return train_steps
 
@@ -194,7 +193,7 @@ def compile_eval_steps(
         for number in tf.range(num_steps):
             rows = strategy.run(lambda b: steps.eval_step(model, b), args=(next(iterator),))
             outcomes = outcomes.write(number, _joined(strategy, rows))
-        return outcomes.stack()
+        return _of_all_workers(strategy, outcomes.stack())
 
     return eval_steps
 
@@ -207,7 +206,7 @@ def compile_predict_step(
     @tf.function
     def predict(iterator):
         logits = strategy.run(lambda b: steps.predict_step(model, b), args=(next(iterator),))
-        return _joined(strategy, logits)
+        return _of_all_workers(strategy, _joined(strategy, logits)[tf.newaxis])[0]
 
     return predict
 
@@ -228,6 +227,26 @@ def _time() -> tf.Tensor:
     return tf.zeros([], tf.float64) if is_op_determinism_enabled() else tf.timestamp()
 
 
+def _of_all_workers(strategy: tf.distribute.Strategy, rows: tf.Tensor) -> tf.Tensor:
+    """Those of all workers, one after the other: `[steps, rows, columns]` -> `[steps, all, …]`.
+
+    Once for all steps of a call, so that no step waits for it. Every replica takes part in what the
+    workers exchange, and has the rows of all replicas of its worker.
+    """
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return rows
+
+    def gathered() -> tf.Tensor:
+        on_its_device = tf.identity(rows)
+        return tf.distribute.get_replica_context().all_gather(on_its_device, axis=1)
+
+    of_replicas = _local(strategy, strategy.run(gathered))
+    own, (steps, count, columns) = len(strategy.extended.worker_devices), tf.unstack(tf.shape(rows))
+    return tf.reshape(
+        tf.reshape(of_replicas, [steps, -1, own, count, columns])[:, :, 0], [steps, -1, columns]
+    )
+
+
 def _joined(strategy: tf.distribute.Strategy, values) -> tf.Tensor:
-    """The replicas' parts of a global batch, one after the other."""
+    """The replicas' parts of a global batch, one after the other, of this worker."""
     return tf.concat(strategy.experimental_local_results(values), axis=0)

@@ -14,7 +14,7 @@ CONFIG_OF_0_1 = "tests/fixtures/run_of_0_1/stopped/config.json"
 LATER = {  # than version 0.1: these have their defaults in its runs
     *("backbone_rate", "train_from", "ema_decay", "monitor", "from_run", "finish", "max_hours"),
     *("mixup", "cutmix", "mix_probability", "eval_image_size", "preprocessing"),
-    *("jit", "memory_growth"),
+    *("jit", "memory_growth", "workers", "worker_index", "workers_seconds"),
     *("warmup_on", "accumulate_steps", "trivial_augment", "track"),
     *("folds", "fold", "fold_seed", "train_splits", "extra_data_dirs", "allow_near_copies"),
 }

@@ -232,24 +232,10 @@ def test_a_tpus_address_needs_a_host_and_a_port(tpu):
         choose_devices(DeviceOptions(tpu=tpu))
 
 
-def test_several_workers_are_refused(monkeypatch):
-    cluster = {"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"index": 0}}
-    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    with pytest.raises(RequestError, match="TF_CONFIG: names 3 workers"):
+def test_several_workers_that_have_not_come_together_are_refused(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["a:1", "b:1"]}}))
+    with pytest.raises(RequestError, match=r"several workers are named .*only scripts/train\.py"):
         choose_devices(DeviceOptions())
-    monkeypatch.setenv("TF_CONFIG", "{")
-    with pytest.raises(RequestError, match="TF_CONFIG: expected a JSON object"):
-        choose_devices(DeviceOptions())
-    monkeypatch.setenv("TF_CONFIG", '["a:1"]')
-    with pytest.raises(RequestError, match="TF_CONFIG: expected a JSON object"):
-        choose_devices(DeviceOptions())
-    for cluster in (["a:1", "b:1"], "a:1", {"worker": 3}):
-        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster}))
-        with pytest.raises(RequestError, match=r"TF_CONFIG: its cluster is .*lists of hosts by"):
-            choose_devices(DeviceOptions())
-    for cluster in (None, {}, {"worker": None}):
-        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster}))
-        assert choose_devices(DeviceOptions()).facts.kind == "CPU"
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["b:1"]}}))
     assert choose_devices(DeviceOptions()).facts.kind == "CPU"
 
