@@ -12,6 +12,7 @@ from flowers_tpu.benchmarks import (
     results,
     scaling,
     training_measures,
+    two_workers,
 )
 from flowers_tpu.benchmarks.bench import Bench, leave_out, leaving_out
 from flowers_tpu.benchmarks.options import BenchmarkOptions
@@ -74,12 +75,25 @@ def memory_(bench: Bench) -> list[Row]:
     return found
 
 
+def workers(bench: Bench) -> list[Row]:
+    """A step of two local workers, and what of it the exchange of gradients would take alone."""
+    if bench.recipe.facts.kind != "CPU":
+        leave_out("workers", "two processes cannot share these devices")
+        return []
+    found = two_workers.seconds(bench.recipe.spec.flat())
+    group = "two local workers"
+    rows = results.rows(group, "ms", {n: [1e3 * s for s in found[n]] for n in found})
+    step, exchange = found
+    return [*rows, results.ratio(group, found, exchange, step)]
+
+
 BY_NAME: dict[str, Measure] = {
     "step": training_measures.step,
     "input": input_,
     "loop": training_measures.loop,
     "evaluation": evaluation,
     "memory": memory_,
+    "workers": workers,
 }
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 from flowers_tpu.options import Options, knob
 
 MEASURES = ("step", "input", "loop", "evaluation", "memory")
+ON_REQUEST = ("workers",)  # and only then
 PRECISIONS = ("float32", "bfloat16", "float16")
 SWEEPS = ("replicas_sweep", "precision_sweep", "image_size_sweep", "batch_sweep")
 # What there is to measure against, and which measures do.
@@ -27,7 +28,8 @@ class BenchmarkOptions(Options):
         ",".join(MEASURES),
         "What to measure: step (training and forward passes on data already on the device), input "
         "(alone), loop (end to end), evaluation (of a whole split), memory (of a process, which "
-        "writes --many_photos to a temporary folder). Every replica takes part in every step: "
+        "writes --many_photos to a temporary folder); on request workers (steps of two local ones, "
+        "and what they exchange). Every replica takes part in every step: "
         "steps/s per replica are the steps/s, and images/s per replica the images/s over the "
         "replicas.",
     )
@@ -78,7 +80,7 @@ class BenchmarkOptions(Options):
     def contradictions(self) -> Iterator[str]:
         """See `Options`."""
         lists = (
-            ("measure", self.measures, MEASURES),
+            ("measure", self.measures, MEASURES + ON_REQUEST),
             ("against", self.sides, tuple(SIDES)),
             ("precision_sweep", self.precisions, PRECISIONS),
         )

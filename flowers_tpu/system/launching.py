@@ -17,6 +17,7 @@ from flowers_tpu.system import terminal
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _LONGEST_PAUSE = 60.0  # seconds between two starts
+_WENT_WELL = 600.0  # seconds, after which pauses begin anew
 _STOPPED, _WRONG, _FAILED = 143, 2, 1  # exit codes of workers, see `errors`
 _BETWEEN_LOOKS = 0.1
 
@@ -50,10 +51,10 @@ def launch_all(command: Sequence[str], options: LaunchOptions) -> int:
         command: what Python runs, with its flags.
         options: how many, and how often.
     """
-    restarts, ports_were_taken = 0, False
+    restarts, in_a_row, ports_were_taken = 0, 0, False
     with _Signals() as signals:
         while True:
-            ports = _free_ports(options.workers)
+            begin, ports = time.monotonic(), free_ports(options.workers)
             code = _Attempt(command, ports, options.kill_after_seconds).run(signals)
             if code == _WRONG and not ports_were_taken and not all(map(_is_free, ports)):
                 ports_were_taken = True
@@ -62,7 +63,8 @@ def launch_all(command: Sequence[str], options: LaunchOptions) -> int:
             if code != _FAILED or signals.came or restarts == options.max_restarts:
                 return _STOPPED if signals.came and code == _FAILED else code
             restarts += 1
-            pause = min(2.0**restarts, _LONGEST_PAUSE)
+            in_a_row = in_a_row + 1 if time.monotonic() - begin < _WENT_WELL else 1
+            pause = min(2.0**in_a_row, _LONGEST_PAUSE)
             terminal.say(
                 f"launch: starting all again in {pause:.0f} s "
                 f"({restarts} of at most {options.max_restarts} times)"
@@ -172,7 +174,8 @@ def _send(processes: Sequence[subprocess.Popen], number: int) -> None:
                     process.send_signal(number)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Returns ports of this machine that nobody listens on just now."""
     with contextlib.ExitStack() as stack:
         listening = [
             stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)

@@ -98,13 +98,13 @@ def test_pauses_grow_up_to_a_bound(program, monkeypatch, capfd):
 def test_a_port_that_somebody_takes_meanwhile_is_exchanged_once(program, monkeypatch, capfd):
     taken = socket.create_server(("127.0.0.1", 0))
     port = taken.getsockname()[1]
-    free_ports, asked = launching._free_ports, []
+    free_ports, asked = launching.free_ports, []
 
     def ports(count):
         asked.append(count)
         return [port, *free_ports(count - 1)] if len(asked) == 1 else free_ports(count)
 
-    monkeypatch.setattr(launching, "_free_ports", ports)
+    monkeypatch.setattr(launching, "free_ports", ports)
     ends = f"*:sys.exit(2 if {str(port)!r} in workers else 0)"
     with taken:
         assert launch_all([program, ends], LaunchOptions()) == 0
