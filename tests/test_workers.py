@@ -1,10 +1,14 @@
 """Several workers train as one process does: the same numbers, one voice, one end."""
 
+import contextlib
+import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pandas as pd
@@ -126,6 +130,8 @@ def test_two_workers_come_to_what_one_process_does_though_one_is_killed(
     assert spoken == []
     assert sorted(os.listdir(run / "checkpoints")) == ["best", "latest"]
     assert "workers" not in os.listdir(run)
+    again = job(*flags)
+    assert again.end() == 0 and "is finished; --overwrite begins anew" in again.text
 
 
 @pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.slow)])
@@ -144,6 +150,73 @@ def test_a_signal_to_one_saves_and_ends_all_and_any_number_goes_on(
     assert len(pd.read_csv(run / "history.csv")) < 3
     assert call("train", *flags, "--replicas=2") == 0
     assert_same_results(run, on_two_replicas)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "more"),
+    [
+        (3, []),
+        (4, []),
+        (2, ["--jit=on"]),
+        (2, ["--precision=bfloat16", "--accumulate_steps=2", "--cache=pixels", "--mixup=0.2"]),
+        (2, ["--warmup_on=features", "--batch_norm=synchronized", "--cache=records"]),
+        (2, ["--batch_norm=per_replica", "--backbone_rate=0.5", "--early_stopping_patience=1"]),
+    ],
+)
+def test_any_number_of_workers_and_other_flags(job, data, tmp_path, count, more):
+    """Byte for byte what one process with as many replicas comes to."""
+    flags = [*FLAGS, f"--data_dir={data}", "--global_batch_size=24", "--epochs=3", *more]
+    started = job(*flags, f"--run_dir={tmp_path}/several", workers=count)
+    assert call("train", *flags, f"--run_dir={tmp_path}/one", f"--replicas={count}") == 0
+    assert started.end() == 0, started.text
+    assert_same_results(tmp_path / "several", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_step_of_slurm_and_a_tf_config(data, on_two_replicas, tmp_path):
+    """Their variables set, as `srun` and others do; the host is this one."""
+    for name in ("slurm", "tf_config"):
+        port, run = 30_000 + os.getpid() % 2000, tmp_path / name
+        flags = [*FLAGS, f"--data_dir={data}", f"--run_dir={run}", "--epochs=2"]
+        cluster = {"worker": [f"localhost:{port}", f"localhost:{port + 1}"]}
+        processes = []
+        for index in range(2):
+            task = {"type": "worker", "index": index}
+            variables = {
+                "slurm": {
+                    **{"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost"},
+                    **{"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_JOB_ID": str(os.getpid())},
+                    "SLURM_PROCID": str(index),
+                },
+                "tf_config": {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})},
+            }[name]
+            command = [sys.executable, "scripts/train.py", *flags]
+            processes.append(subprocess.Popen(command, env=os.environ | variables))
+        assert [process.wait(300) for process in processes] == [0, 0]
+        assert_same_results(run, on_two_replicas)
+
+
+@pytest.mark.slow
+def test_twenty_kills(job, data, tmp_path, monkeypatch):
+    """Of random workers at random moments, under the launcher; 25 minutes at most."""
+    flags = [*FLAGS, f"--data_dir={data}", "--epochs=60"]
+    assert job(*flags, f"--run_dir={tmp_path}/undisturbed").end() == 0
+    flags += ["--checkpoint_every_steps=2", f"--run_dir={tmp_path}/killed"]
+    started = job(*flags, restarts=40)
+    reader = threading.Thread(target=started.end)
+    reader.start()
+    generator, kills, begin = random.Random(5), 0, time.monotonic()
+    while started.process.poll() is None and kills < 20:
+        assert time.monotonic() - begin < 1500
+        time.sleep(generator.uniform(1, 25))
+        with contextlib.suppress(AssertionError, subprocess.CalledProcessError, ProcessLookupError):
+            os.kill(started.worker(generator.randrange(2)), signal.SIGKILL)
+            kills += 1
+    reader.join()
+    assert started.process.returncode == 0, started.text
+    print(f"{kills} kills")
+    assert_same_results(tmp_path / "killed", tmp_path / "undisturbed")
 
 
 def test_one_that_is_stopped_is_noticed(job, data, tmp_path):

@@ -112,6 +112,7 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
         workers.leave(error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
+        workers.leave(128 + signal.SIGINT)
         return 128 + signal.SIGINT
     workers.leave(0)
     return 0

@@ -58,7 +58,7 @@ def train(given: Spec) -> None:
         alpha=given.model.alpha,
     )
     with joined(given) as job:
-        if not show_if_finished(given):
+        if not show_if_finished(job, given):
             train_with(job, given, began_at)
         job.wait()  # until the chief has written all
 
@@ -180,7 +180,7 @@ def arithmetic_words(recipe: Recipe, plan: Plan) -> str:
     return f"{words}, compiled by XLA" if plan.objective.jit else words
 
 
-def show_if_finished(given: Spec) -> bool:
+def show_if_finished(job: Job, given: Spec) -> bool:
     """Prints the scores of a run that is finished already; returns whether it is.
 
     Nothing has to be written for that: its folder may be one that only can be read.
@@ -189,6 +189,7 @@ def show_if_finished(given: Spec) -> bool:
     if given.run.overwrite or not folder.is_run() or not folder.is_finished(given):
         return False
     recipe = continued(folder, Recipe.choose(given))
+    job.starts(recipe.strategy)
     terminal.say(f"{folder.path} is finished; --overwrite begins anew.")
     # Left out before, or killed while it was drawn.
     if given.run.report and not folder.has(report.REPORT) and workers.may_write():

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ from flowers_tpu.runs.data import Data
 from flowers_tpu.runs.folder import RunFolder
 from flowers_tpu.runs.spec import Spec
 from flowers_tpu.system import files, folders, terminal, workers
-from flowers_tpu.system.errors import RunError, StoppedError
+from flowers_tpu.system.errors import RequestError, RunError, StoppedError
 from flowers_tpu.system.workers import Cluster, Exchange
 from flowers_tpu.training.calls import Decision
 
@@ -167,7 +168,20 @@ def joined(spec: Spec) -> Iterator[Job]:
                 f"{gone} is gone, and without it nothing can go on; the same command on all "
                 "workers continues from the last checkpoint"
             ) from error
+        _leave_unless_named(error)
         raise
+    except Exception as error:
+        _leave_unless_named(error)
+        raise
+
+
+def _leave_unless_named(error: Exception) -> None:
+    """Ends with the traceback of what has no words yet: an orderly end may wait for others."""
+    if not isinstance(error, RequestError | RunError | StoppedError) and not files.is_trouble(
+        error
+    ):
+        traceback.print_exc()
+        workers.leave(RunError.exit_code)
 
 
 def _compare(spec: Spec, cluster: Cluster, exchange: Exchange) -> None:

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from absl import logging
 
 from flowers_tpu.system import terminal
-from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.errors import RequestError, RunError
 from flowers_tpu.system.options import DeviceOptions
 
 _SECONDS_BETWEEN_TRIES = 0.2
@@ -160,6 +160,7 @@ class Exchange:
 
     Raises:
         RequestError: some do not come; it names them.
+        RunError: in any talk, if the other end is gone.
     """
 
     def __init__(self, cluster: Cluster, seconds: float):
@@ -297,10 +298,11 @@ class Exchange:
             if line := self._lines[index][0].readline():
                 return json.loads(line)
         except TimeoutError as error:
-            raise RequestError(f"{self._cluster.name(index)} does not answer") from error
+            raise RunError(f"{self._cluster.name(index)} does not answer") from error
         except OSError:
             pass  # its end may come as an error too
-        raise RequestError(f"{self._cluster.name(index)} has ended; its own message says why")
+        # It may have been killed, so that all may be started again.
+        raise RunError(f"{self._cluster.name(index)} has ended; its own message says why")
 
 
 _joined: list[Cluster] = []  # the one of this process, if there is one

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from flowers_tpu.system import workers
-from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.errors import RequestError, RunError
 from flowers_tpu.system.options import DeviceOptions
 from flowers_tpu.system.workers import Cluster, Exchange, find_cluster
 
@@ -165,7 +165,7 @@ def talk(cluster, work, seconds=20.0, delays=()):
                 found[one.index] = work(one, exchange)
             finally:
                 exchange.close()
-        except RequestError as error:
+        except (RequestError, RunError) as error:
             found[one.index] = str(error)
 
     delays = dict(enumerate(delays))
