@@ -19,7 +19,7 @@ import numpy as np
 from flowers_tpu.data import records
 from flowers_tpu.data.classes import FLOWERS
 from flowers_tpu.example_data.photo import Photo, draw_jpeg, end_with_parent
-from flowers_tpu.system import folders, terminal
+from flowers_tpu.system import folders, terminal, workers
 from flowers_tpu.system.errors import RequestError
 from flowers_tpu.system.publish import mark, published
 
@@ -41,7 +41,8 @@ def example_data_dir(image_size: int) -> str:
     folder = os.path.join(cache, "flowers_tpu", "example-v1", name)
     if not os.path.isdir(folder):
         try:
-            make_example_data(folder, image_size)
+            with workers.own_files():
+                make_example_data(folder, image_size)
         except RequestError:
             if not os.path.isdir(folder):
                 raise

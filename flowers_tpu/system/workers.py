@@ -13,7 +13,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from absl import logging
@@ -246,6 +246,7 @@ class Exchange:
         except (OSError, ValueError, KeyError, TypeError):
             connection.close()
             return -1
+        _wait_as_long_as_it_lives(connection)
         self._lines[index] = lines
         return index
 
@@ -262,6 +263,7 @@ class Exchange:
                     {"index": self._cluster.index, "addresses": list(self._cluster.addresses)},
                 )
                 answer = self._hear(0)
+                _wait_as_long_as_it_lives(connection)
                 break
             except OSError as error:
                 if time.monotonic() > deadline:
@@ -305,7 +307,17 @@ class Exchange:
         raise RunError(f"{self._cluster.name(index)} has ended; its own message says why")
 
 
+def _wait_as_long_as_it_lives(connection: socket.socket) -> None:
+    """Reading data may take long; that the other's machine is gone is noticed within a minute."""
+    connection.settimeout(None)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
 _joined: list[Cluster] = []  # the one of this process, if there is one
+_own_files: list[None] = []  # one for each time that `own_files` is entered
 
 
 def join(cluster: Cluster) -> None:
@@ -324,7 +336,17 @@ def this_cluster() -> Cluster | None:
 
 def may_write() -> bool:
     """Returns whether this process is the one that writes what the job comes to."""
-    return not _joined or _joined[0].is_chief
+    return not _joined or _joined[0].is_chief or bool(_own_files)
+
+
+@contextlib.contextmanager
+def own_files() -> Iterator[None]:
+    """Within it any worker writes: files of its machine, which are no part of a job's results."""
+    _own_files.append(None)
+    try:
+        yield
+    finally:
+        _own_files.pop()
 
 
 def label() -> str:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from flowers_tpu.system import workers
+from flowers_tpu.system import files, workers
 from flowers_tpu.system.errors import RequestError, RunError
 from flowers_tpu.system.options import DeviceOptions
 from flowers_tpu.system.workers import Cluster, Exchange, find_cluster
@@ -259,6 +259,24 @@ def test_strangers_are_not_taken_for_workers(clusters):
     stranger.start()
     assert talk(cluster, lambda one, _: one.index, delays=(0, 0.5)) == [0, 1]
     stranger.join()
+
+
+def test_only_the_chief_writes_but_what_is_each_machines_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(workers, "_joined", [Cluster(TWO, 1)])
+    assert not workers.may_write() and workers.label() == "worker 1 (b:2): "
+    path = str(tmp_path / "file")
+    files.write_atomically(path, "mine")
+    files.make_dirs(str(tmp_path / "folder"))
+    assert not list(tmp_path.iterdir())
+    with workers.own_files():
+        files.write_atomically(path, "mine")
+    files.remove(path)
+    files.write_atomically(path, "other")
+    assert files.read_text(path) == "mine"
+    monkeypatch.setattr(workers, "_joined", [Cluster(TWO, 0)])
+    assert workers.may_write() and workers.label() == ""
+    files.remove(path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_process_alone_writes_and_goes_on():
