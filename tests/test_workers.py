@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -165,12 +166,21 @@ def test_a_signal_to_one_saves_and_ends_all_and_any_number_goes_on(
     ],
 )
 def test_any_number_of_workers_and_other_flags(job, data, tmp_path, count, more):
-    """Byte for byte what one process with as many replicas comes to."""
+    """Two: byte for byte what one process with as many replicas comes to; more: within rounding.
+
+    A ring adds three numbers in another order than one process does.
+    """
     flags = [*FLAGS, f"--data_dir={data}", "--global_batch_size=24", "--epochs=3", *more]
     started = job(*flags, f"--run_dir={tmp_path}/several", workers=count)
     assert call("train", *flags, f"--run_dir={tmp_path}/one", f"--replicas={count}") == 0
     assert started.end() == 0, started.text
-    assert_same_results(tmp_path / "several", tmp_path / "one")
+    if count == 2:
+        assert_same_results(tmp_path / "several", tmp_path / "one")
+        return
+    several, one = (pd.read_csv(tmp_path / name / "history.csv") for name in ("several", "one"))
+    assert several["step"].iloc[-1] <= 10
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose(several[name], one[name], rtol=1e-5)
 
 
 @pytest.mark.slow
