@@ -73,6 +73,11 @@ def find_cluster(
         addresses, index = _of_slurm(environment)
     if len(addresses) < 2:
         return None
+    if options.replicas:
+        raise RequestError(
+            f"{flag}: names {len(addresses)} workers, of which each has one replica on its CPU; "
+            "leave --replicas out"
+        )
     for address in addresses:
         if not re.fullmatch(r"(\[[^\]]+\]|[^:\s]+):\d{1,5}", address):
             raise RequestError(f"{flag}: expected HOST:PORT of each worker, found {address!r}")
@@ -209,7 +214,13 @@ class Exchange:
         host, _, port = self._cluster.addresses[0].rpartition(":")
         missing = set(range(1, self._cluster.size))
         try:
-            listener = socket.create_server(("", int(port)), backlog=self._cluster.size)
+            both = socket.has_dualstack_ipv6()
+            listener = socket.create_server(
+                ("", int(port)),
+                family=socket.AF_INET6 if both else socket.AF_INET,
+                dualstack_ipv6=both,
+                backlog=self._cluster.size,
+            )
         except OSError as error:
             raise RequestError(
                 f"{self._cluster.name(0)}: cannot listen on port {port} of {host} ({error}); give "

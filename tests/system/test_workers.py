@@ -99,6 +99,8 @@ def test_an_index_beyond_the_workers_is_refused():
     for flags in ({"replicas": 2}, {"tpu": "local"}):
         with pytest.raises(RequestError, match=f"--workers and --{next(iter(flags))}"):
             of(workers="a:1,b:2", **flags)
+    with pytest.raises(RequestError, match=r"TF_CONFIG: names 2 workers.*leave --replicas out"):
+        of(tf_config({"worker": list(TWO)}), replicas=2)
     with pytest.raises(RequestError, match="--worker_index goes with --workers"):
         of(worker_index=1)
 
