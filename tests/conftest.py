@@ -26,11 +26,12 @@ _FAST = {
     "tpu": "batch_search diagnosis roofline",
     "training": "calls history losses metrics optimizers pacing plan schedule",
 }
+_LONG = ("tests/test_workers", "tests/test_kill", "tests/test_resume", "tests/test_notebook")
 
 
 @pytest.hookimpl(tryfirst=True)  # before what `-m` leaves out
 def pytest_collection_modifyitems(items):
-    """Marks the fast ones, for `pytest -m fast`."""
+    """Marks the fast ones, for `pytest -m fast`; puts long ones first, so that none comes last."""
     fast = {
         f"tests/{room}/test_{name}.py".replace("//", "/")
         for room, names in _FAST.items()
@@ -39,6 +40,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.nodeid.partition("::")[0] in fast:
             item.add_marker(pytest.mark.fast)
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))  # in all else the order stays
 
 
 _cpu = tf.config.list_physical_devices("CPU")[0]

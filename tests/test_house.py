@@ -208,7 +208,10 @@ def test_what_is_an_annotation():
     assert set(annotations(ast.parse(code))) >= {"Spec", "Plan", "Other", "list", "int"}
 
 
-MAKING_ONE = {"flowers_tpu.benchmarks.memory": "a fresh process gets its flags as text"}
+MAKING_ONE = dict.fromkeys(
+    ("flowers_tpu.benchmarks.memory", "flowers_tpu.benchmarks.two_workers"),
+    "a fresh process gets its flags as text",
+)
 
 
 def test_only_commands_and_runs_see_a_whole_specification():

@@ -183,8 +183,8 @@ def test_max_hours_ends_in_time_scored(data, tmp_path, monkeypatch, capsys):
     original = boundary.TrainingBoundary
     monkeypatch.setattr(
         "flowers_tpu.commands.train.TrainingBoundary",
-        lambda signals, options, began_at: original(
-            signals, options, began_at=0.0, clock=lambda: next(now)
+        lambda signals, options, began_at, agree: original(
+            signals, options, began_at=0.0, clock=lambda: next(now), agree=agree
         ),
     )
     train(data, run_dir, epochs=50, max_hours=0.5, steps_per_loop=1)

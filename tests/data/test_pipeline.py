@@ -284,10 +284,12 @@ def test_the_context_tells_which_worker_asks(train):
 
     def dataset(worker, workers):
         asked.append((worker, workers))
-        return "its data"
+        return tf.data.Dataset.range(2)
 
-    assert pipeline.distribute(StrategyOfWorkers(), dataset, fetches_ahead=True) == "its data"
+    found = pipeline.distribute(StrategyOfWorkers(), dataset, fetches_ahead=True)
     assert asked == [(1, 3)]
+    # Else several workers would ask each other at each step whether there is one more.
+    assert int(found.cardinality()) == tf.data.INFINITE_CARDINALITY
 
 
 # Distribution

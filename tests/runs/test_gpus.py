@@ -150,7 +150,7 @@ def losses_of(folder, devices, steps, **flags):
     return outcomes.numpy()
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_steps_that_xla_compiles_train_as_others_do(folder, make_strategy, replicas):
     """The same rows, in the same order, to 1e-5 a step: crops and masks are identical then."""
     devices = Devices(make_strategy(replicas), Facts("GPU", replicas))
@@ -162,7 +162,7 @@ def test_steps_that_xla_compiles_train_as_others_do(folder, make_strategy, repli
 
 
 def test_a_run_on_two_t4(machine, folder, tmp_path):
-    """Float16, compiled, photos augmented on the device: trained, stopped, continued and scored."""
+    """Float16, compiled, photos augmented on the device: trained and scored."""
     machine([CPU, T4, T4])
     run = tmp_path / "run"
     flags = [
@@ -180,12 +180,6 @@ def test_a_run_on_two_t4(machine, folder, tmp_path):
     history = pd.read_csv(run / "history.csv")
     assert (history["skipped_steps"] < 8).all()
     assert np.isfinite(history[["loss", "val_loss"]]).all().all()
-    # The same in two parts, to the last bit: scale and counters come back from the checkpoint.
-    parts = tmp_path / "parts"
-    assert call("train", *common, f"--run_dir={parts}", "--max_hours=1e-9") in (0, 1)
-    assert call("train", *common, f"--run_dir={parts}") == 0
-    columns = [name for name in history if "seconds" not in name]
-    pd.testing.assert_frame_equal(history[columns], pd.read_csv(parts / "history.csv")[columns])
     assert call("evaluate", f"--run_dir={run}") == 0
 
 
