@@ -18,7 +18,7 @@ def _choose_keras_2() -> None:
         is_late = (
             "keras" in sys.modules
             and tensorflow is not None
-            and (tensorflow.keras.__version__.startswith("3"))
+            and tensorflow.keras.__version__.startswith("3")
         )
         if not is_set or is_late:
             raise ImportError(

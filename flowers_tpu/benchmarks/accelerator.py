@@ -4,23 +4,20 @@ For whoever has such a device: docs/gpu.md. A part that fails is left out, and s
 """
 
 import functools
-import os
 import tempfile
 import time
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from flowers_tpu.benchmarks import compute, keras_fit, results, training_measures
-from flowers_tpu.benchmarks.bench import Bench, leave_out
+from flowers_tpu.benchmarks import compute, results, training_measures
+from flowers_tpu.benchmarks.bench import Bench, Measure, leave_out
 from flowers_tpu.benchmarks.results import Row
-from flowers_tpu.benchmarks.rounds import Side
-from flowers_tpu.benchmarks.work import Work, make_work
+from flowers_tpu.benchmarks.work import make_work
 from flowers_tpu.runs.feed import Feed
 from flowers_tpu.runs.recipe import Data, Recipe
 from flowers_tpu.system.devices import Devices
-from flowers_tpu.system.errors import RequestError
+from flowers_tpu.system.errors import RequestError, first_line
 from flowers_tpu.system.facts import Facts
 from flowers_tpu.training import metrics, multistep
 from flowers_tpu.training.checkpoints import Checkpoints
@@ -30,8 +27,6 @@ NETWORKS = ("mobilenet_v2", "resnet50", "efficientnet_b0")
 _STEPS = 6  # of the parts that compare numbers; half of them before a resume
 # Of losses on device and CPU, relative: products may be of 10 bits there (TensorFloat-32).
 CPU_BOUND = 0.01
-
-Measure = Callable[[Bench], list[Row]]
 
 
 def parts() -> list[Measure]:
@@ -56,7 +51,8 @@ def network(bench: Bench, name: str) -> list[Row]:
             compiling[title] = [time.perf_counter() - begin]
             per_call = compute.steps_per_call(work)
             sides.append(compute.train_side(work, title, "finetune", per_call))
-        sides.append(_fit(work, f"{precision}, keras_fit", per_call))
+        side = training_measures.fit_side(work, f"{precision}, keras_fit", per_call, work.batches)
+        sides.append(side)
     rates = bench.rates(name, sides)
     found = results.rows(name, "images/s", rates) + results.rows(name, "s to compile", compiling)
     for precision in precisions(bench.recipe.facts):
@@ -102,11 +98,11 @@ def resume(bench: Bench) -> list[Row]:
     """
     tf.config.experimental.enable_op_determinism()
     recipe = bench.recipe.changed(backbone=NETWORKS[0], weights="none", deterministic=True)
-    whole = _trained(recipe, bench.data)
+    whole, _ = _trained(recipe, bench.data)
     with tempfile.TemporaryDirectory() as folder:
-        half = _trained(recipe, bench.data, end=_STEPS // 2)
-        _checkpoints(folder, half).save_latest()
-        resumed = _trained(recipe, bench.data, begin=_STEPS // 2, folder=folder)
+        half, _ = _trained(recipe, bench.data, end=_STEPS // 2)
+        Checkpoints(folder, half).save_latest()
+        resumed, _ = _trained(recipe, bench.data, begin=_STEPS // 2, folder=folder)
     differing = sum(
         int(np.sum(np.atleast_1d(a.numpy() != b.numpy())))
         for a, b in zip(_numbers(whole), _numbers(resumed), strict=True)
@@ -122,54 +118,33 @@ def _or_left_out(name: str, part: Measure) -> Measure:
         try:
             return part(bench)
         except (tf.errors.OpError, RequestError, MemoryError) as error:
-            leave_out(name, str(error).strip().splitlines()[0][:300])
+            leave_out(name, first_line(error))
             return []
 
     return measure
 
 
-def _fit(work: Work, name: str, per_call: int) -> Side:
-    model = keras_fit.build(
-        *(work.recipe, work.plan.num_classes),
-        augment=work.feed.augment_on_device,
-        steps_per_execution=per_call,
-    )
-    return keras_fit.side(name, model, work.plan.photos_per_step, work.batches, per_call)
-
-
 def _trained(
     recipe: Recipe, data: Data, begin: int = 0, end: int = _STEPS, folder: str = ""
-) -> TrainState:
-    """Trains some of the first steps; from what is saved in a folder, if they are not the first."""
-    state, steps = _begun(recipe, data)
+) -> tuple[TrainState, np.ndarray]:
+    """Trains some of the first steps; from what is saved in a folder, if they are not the first.
+
+    Returns:
+        The state, and the mean loss of each step.
+    """
+    plan, feed = recipe.plan(data), Feed(recipe, data.splits)
+    state = recipe.state(plan)
     if begin:
-        _checkpoints(folder, state).restore_latest()
-    feed = Feed(recipe, data.splits)
-    steps(iter(feed.train_batches(begin, _STEPS)), tf.constant(end - begin))
-    return state
-
-
-def _checkpoints(folder: str, state: TrainState) -> Checkpoints:
-    return Checkpoints(os.path.join(folder, "checkpoints"), state)
+        Checkpoints(folder, state).restore_latest()
+    steps = multistep.compile_train_steps(
+        recipe.strategy, state, "finetune", plan.objective, feed.prepare
+    )
+    found = steps(iter(feed.train_batches(begin, _STEPS)), tf.constant(end - begin))
+    return state, found.outcomes.numpy()[..., metrics.COLUMNS.index("loss")].mean(axis=1)
 
 
 def _losses(recipe: Recipe, data: Data) -> np.ndarray:
-    """The mean loss of each of the first steps, `[steps]`."""
-    _, steps = _begun(recipe, data)
-    feed = Feed(recipe, data.splits)
-    outcomes = steps(iter(feed.train_batches(0, _STEPS)), tf.constant(_STEPS)).outcomes.numpy()
-    return outcomes[..., metrics.COLUMNS.index("loss")].mean(axis=1)
-
-
-def _begun(recipe: Recipe, data: Data) -> tuple[TrainState, Callable]:
-    """The state of a run before its first step, and its compiled function of many steps."""
-    plan = recipe.plan(data)
-    state = recipe.state(plan)
-    prepare = Feed(recipe, data.splits).prepare
-    steps = multistep.compile_train_steps(
-        recipe.strategy, state, "finetune", plan.objective, prepare
-    )
-    return state, steps
+    return _trained(recipe, data)[1]
 
 
 def _numbers(state: TrainState) -> list[tf.Variable]:

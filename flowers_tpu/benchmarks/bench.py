@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from flowers_tpu.benchmarks import rounds
 from flowers_tpu.benchmarks.options import BenchmarkOptions
+from flowers_tpu.benchmarks.results import Row
 from flowers_tpu.benchmarks.rounds import Side
 from flowers_tpu.runs.recipe import Data, Recipe
 from flowers_tpu.system import terminal
@@ -39,6 +40,9 @@ class Bench:
             return rounds.measure(
                 sides, rounds=options.rounds, seconds=options.seconds_per_round, on_turn=on_turn
             )
+
+
+Measure = Callable[[Bench], list[Row]]
 
 
 def leave_out(what: str, reason: object) -> None:

@@ -1,7 +1,5 @@
 """What there is to measure, one function each: from a `Bench` to rows of results."""
 
-from collections.abc import Callable
-
 from flowers_tpu.benchmarks import (
     accelerator,
     compute,
@@ -14,13 +12,11 @@ from flowers_tpu.benchmarks import (
     training_measures,
     two_workers,
 )
-from flowers_tpu.benchmarks.bench import Bench, leave_out, leaving_out
+from flowers_tpu.benchmarks.bench import Bench, Measure, leave_out, leaving_out
 from flowers_tpu.benchmarks.options import BenchmarkOptions
 from flowers_tpu.benchmarks.results import Row
 from flowers_tpu.benchmarks.work import make_work
 from flowers_tpu.system import terminal
-
-Measure = Callable[[Bench], list[Row]]
 
 
 def input_(bench: Bench) -> list[Row]:

@@ -112,14 +112,18 @@ def _fit_sides(work: Work, per_call: int, batches: Batches) -> list[Side]:
     found = []
     for name, steps in {_FIT: 1, _FIT_EQUAL: per_call}.items():
         if name == _FIT or steps > 1:
-            model = keras_fit.build(
-                *(work.recipe, work.plan.num_classes),
-                augment=work.feed.augment_on_device,
-                steps_per_execution=steps,
-            )
-            photos = work.plan.photos_per_step
-            found.append(keras_fit.side(name, model, photos, batches, steps))
+            found.append(fit_side(work, name, steps, batches))
     return found
+
+
+def fit_side(work: Work, name: str, steps: int, batches: Batches) -> Side:
+    """`fit` of a run's model on batches, with so many steps a call."""
+    model = keras_fit.build(
+        *(work.recipe, work.plan.num_classes),
+        augment=work.feed.augment_on_device,
+        steps_per_execution=steps,
+    )
+    return keras_fit.side(name, model, work.plan.photos_per_step, batches, steps)
 
 
 def _input_side(work: Work, name: str, batches: Batches) -> Side:

@@ -30,7 +30,7 @@ from flowers_tpu.system.errors import RequestError, RunError, StoppedError
 from flowers_tpu.system.workers import Cluster, Exchange
 from flowers_tpu.training.calls import Decision
 
-# The flags in which workers may differ: which one it is, and what only the chief does.
+# The flags in which workers may differ: which one it is, and where its machine has files.
 _OWN = ("worker_index", "workers", "workers_seconds", "data_dir", "classes", "weights", "backbone")
 _SECONDS_TO_SEE = 10.0  # what another machine has written, on a shared file system
 _STOPS = ("", "time", "signal")
@@ -40,7 +40,7 @@ class Job:
     """One process: there is nobody to agree with."""
 
     def agree_on_data(self, data: Data) -> None:
-        """Compares the data of all workers; they are who may be asked no more.
+        """Compares the data of all workers, which is the last that they talk about.
 
         Raises:
             RequestError: theirs are others.
