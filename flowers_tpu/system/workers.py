@@ -202,13 +202,18 @@ class Exchange:
                 for name, there in facts_there.items()
                 if there != mine.get(name)
             ]
-        verdict = self._told("; ".join(differing))
+        verdict = self.told_by_chief("; ".join(differing))
         if verdict:
             raise RequestError(f"the workers are not alike: {verdict}. {advice}")
 
     def told_by_chief(self, value: Any) -> Any:
         """Gives every worker what the chief has; all workers call this at the same place."""
-        return self._told(value)
+        if not self._cluster.is_chief:
+            return self._hear(0)
+        for index in self._lines:
+            with contextlib.suppress(OSError):
+                self._say(index, value)
+        return value
 
     def _wait_for_all(self, deadline: float, seconds: float) -> None:
         host, _, port = self._cluster.addresses[0].rpartition(":")
@@ -233,7 +238,7 @@ class Exchange:
                     connection, _ = listener.accept()
                 except TimeoutError:
                     names = ", ".join(self._cluster.name(index) for index in sorted(missing))
-                    self._told({"error": f"{names} did not come within {seconds:.0f} s"})
+                    self.told_by_chief({"error": f"{names} did not come within {seconds:.0f} s"})
                     raise RequestError(
                         f"{names} did not come within {seconds:.0f} s: start the same command on "
                         "every machine, each with its own --worker_index; --workers_seconds waits "
@@ -243,7 +248,7 @@ class Exchange:
                 if index in missing:
                     missing.remove(index)
                     bar.update()
-        self._told({})
+        self.told_by_chief({})
 
     def _welcomed(self, connection: socket.socket) -> int:
         """Takes the line of a worker that has come; -1 if it is none of this job."""
@@ -293,14 +298,6 @@ class Exchange:
             return {index: self._hear(index) for index in sorted(self._lines)}
         self._say(0, mine)
         return {}
-
-    def _told(self, value: Any) -> Any:
-        if not self._cluster.is_chief:
-            return self._hear(0)
-        for index in self._lines:
-            with contextlib.suppress(OSError):
-                self._say(index, value)
-        return value
 
     def _say(self, index: int, value: Any) -> None:
         self._lines[index][1].write(json.dumps(value) + "\n")
